@@ -1,0 +1,1 @@
+"""Train segmentation networks with spatially sensitive losses and score them with the weighted F-measure."""
