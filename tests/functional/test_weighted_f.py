@@ -200,7 +200,7 @@ def test_non_contiguous_input():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prediction": torch.rand(1, 4, 5)}, "share one shape"),
+        ({"prediction": torch.rand(1, 4, 5)}, "share a shape"),
         ({"dependency": "global"}, "dependency must be"),
         ({"importance": "area"}, "importance must be"),
         ({"window": 4}, "odd and positive"),

@@ -53,7 +53,8 @@ def _distance_by_passes(mask: Tensor, rows: int = 64) -> Tensor:
 
     column = torch.arange(width, device=mask.device, dtype=torch.float32)
     across = (column[:, None] - column[None, :]).square()
-    squared = torch.cat([(part[:, :, None, :] + across).amin(dim=-1) for part in torch.split(vertical, rows, dim=1)], dim=1)
+    parts = torch.split(vertical, rows, dim=1)
+    squared = torch.cat([(part[:, :, None, :] + across).amin(dim=-1) for part in parts], dim=1)
     distance = squared.sqrt()
     return distance.masked_fill(squared >= far * far, torch.inf)
 

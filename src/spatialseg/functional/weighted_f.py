@@ -82,8 +82,8 @@ def weighted_error(
             pixels. `None`: B = 1.
         window: Side in pixels of the Gaussian K, odd.
         sigma: Standard deviation in pixels of K.
-        ignore_index: Target value of the pixels that take no part: neither as error, nor as foreground, nor as source of
-            the convolution.
+        ignore_index: Target value of the pixels that take no part: neither as error, nor as foreground, nor as source
+            of the convolution.
         distance: What `distance_to_foreground` gives for `target == 1`, if it is at hand.
 
     Returns:
@@ -231,7 +231,7 @@ def _check(
 ) -> None:
     if prediction.ndim != 3 or prediction.shape != target.shape:
         raise ValueError(
-            f"prediction and target must share one shape (N, H, W), got {tuple(prediction.shape)}, {tuple(target.shape)}"
+            f"prediction and target must share a shape (N, H, W), got {tuple(prediction.shape)}, {tuple(target.shape)}"
         )
     if distance is not None and distance.shape != target.shape:
         raise ValueError(f"distance must have the target's shape {tuple(target.shape)}, got {tuple(distance.shape)}")

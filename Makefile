@@ -1,0 +1,53 @@
+# Everything starts here: `make` lists the targets. Needs Python >= 3.10 and make; `make setup` fetches the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+EXP ?= saliency_wfb
+DATA ?= shapes
+SEED ?= 0
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+EXPERIMENTS = $(patsubst experiments/%.yaml,%,$(filter-out experiments/base.yaml,$(wildcard experiments/*.yaml)))
+DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint bench clean
+
+help: ## Print this list
+	@echo "Usage: make TARGET [EXP=...] [DATA=...] [SEED=...] [ARGS=...] [PYTHON=...]"
+	@echo
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@echo
+	@echo "  EXP    experiment, now $(EXP); there are: $(EXPERIMENTS)"
+	@echo "  DATA   data set, now $(DATA); there are: $(DATASETS)"
+	@echo "  SEED   seed of everything random, now $(SEED)"
+	@echo '  ARGS   goes to the command line as it is, e.g. ARGS="--trainer.max_epochs=2"'
+	@echo "  PYTHON interpreter that makes .venv, now $(PYTHON)"
+
+setup: $(STAMP) ## Make .venv with everything that training and testing need
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and f"Python >= 3.10 is needed, $(PYTHON) is {sys.version.split()[0]}; choose another with make PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (once; a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+train: ## Train experiment EXP on DATA, test it, and say where the results are
+	@test -f "experiments/$(EXP).yaml" -a "$(EXP)" != base || { echo "There is no experiment '$(EXP)'. There are: $(EXPERIMENTS)"; exit 2; }
+	@test -f "experiments/data/$(DATA).yaml" || { echo "There is no data set '$(DATA)'. There are: $(DATASETS)"; exit 2; }
+	@$(MAKE) --no-print-directory $(STAMP)
+	@$(BIN)/python -m spatialseg fit --config experiments/base.yaml --config experiments/$(EXP).yaml --config experiments/data/$(DATA).yaml --seed_everything $(SEED) $(ARGS)
+
+test: $(STAMP) lint ## Lint, type-check and run the tests; ARGS goes to pytest
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP) ## Check style and types only
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean: ## Remove .venv and caches; runs/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
