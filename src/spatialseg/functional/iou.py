@@ -1,0 +1,59 @@
+"""Pixel counts behind intersection over union."""
+
+import torch
+from torch import Tensor
+
+from spatialseg.functional.maps import as_maps
+
+
+def intersection_and_union(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    classes: int = 1,
+    threshold: float = 0.5,
+    ignore_index: int | None = 255,
+) -> tuple[Tensor, Tensor]:
+    """Count the pixels in the intersection and in the union of predicted and true region, per image and class.
+
+    Args:
+        prediction: Probabilities, (N, H, W) or (N, 1, H, W); (N, C, H, W) with C = `classes` > 1, of which the largest
+            names the predicted class.
+        target: Values 0 and 1, or with several classes the class index; or `ignore_index`; (N, H, W).
+        classes: 1 for a foreground map, C > 1 for classes.
+        threshold: Probability from which on a pixel of a foreground map is foreground.
+        ignore_index: Target value of the pixels that take no part.
+
+    Returns:
+        Intersections and unions, both (N, C), int64.
+
+    Raises:
+        ValueError: The shapes do not fit, a prediction holds NaN, or a target holds an unknown value.
+    """
+    if classes == 1:
+        maps = as_maps(prediction, target, ignore_index=ignore_index)
+        predicted, true = maps.prediction >= threshold, maps.foreground
+        if maps.valid is not None:
+            predicted = predicted & maps.valid
+        intersection, union = (predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))
+        return intersection[:, None], union[:, None]
+    if prediction.ndim != 4 or prediction.shape[1] != classes or target.shape != prediction[:, 0].shape:
+        raise ValueError(
+            f"expected predictions (N, {classes}, H, W) and targets (N, H, W), "
+            f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
+        )
+    unusable = prediction.isnan().flatten(1).any(dim=1)
+    target = target.long()
+    valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
+    wrong = (((target < 0) | (target >= classes)) & valid).flatten(1).any(dim=1)
+    for fault, verdict in zip(("prediction", "target"), torch.stack([unusable, wrong]).tolist(), strict=True):
+        if any(verdict):
+            expected = (
+                "NaN" if fault == "prediction" else f"a value that is neither 0 to {classes - 1} nor {ignore_index}"
+            )
+            raise ValueError(f"the {fault} of image {verdict.index(True)} of the batch holds {expected}")
+    image = torch.arange(len(target), device=target.device).view(-1, 1, 1)
+    pair = (image * classes + target.where(valid, 0)) * classes + prediction.argmax(dim=1)
+    confusion = torch.bincount(pair[valid], minlength=len(target) * classes**2).view(-1, classes, classes)
+    intersection = confusion.diagonal(dim1=1, dim2=2)
+    return intersection, confusion.sum(dim=1) + confusion.sum(dim=2) - intersection

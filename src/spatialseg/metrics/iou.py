@@ -1,0 +1,78 @@
+"""Intersection over union."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from spatialseg.functional.iou import intersection_and_union
+
+
+class MeanIoU(Metric):
+    """Intersection over union of the data set, averaged over classes.
+
+    Pixels are counted over all images before the ratio is taken, as the segmentation benchmarks do. A class in neither
+    prediction nor target of any image has no value and is left out.
+
+    Args:
+        classes: 1 for a foreground map, whose IoU alone is then meant; C > 1 for class probabilities.
+        threshold: Probability at which a pixel of a foreground map is foreground.
+        ignore_index: Target value of the pixels that take no part.
+        average: With several classes, their unweighted mean (`"macro"`) or a value for each (`"none"`).
+        kwargs: Further arguments of `torchmetrics.Metric`.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+    plot_legend_name = "Class"
+
+    intersection: Tensor
+    union: Tensor
+
+    def __init__(
+        self,
+        classes: int = 1,
+        threshold: float = 0.5,
+        ignore_index: int | None = 255,
+        average: str = "macro",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        if classes < 1:
+            raise ValueError(f"classes must be at least 1, got {classes}")
+        if average not in ("macro", "none"):
+            raise ValueError(f'average must be "macro" or "none", got {average!r}')
+        self.classes = classes
+        self.threshold = threshold
+        self.ignore_index = ignore_index
+        self.average = average
+        self.add_state("intersection", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("union", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            prediction: Probabilities, (N, H, W) or (N, 1, H, W); (N, C, H, W) with C = `classes` > 1.
+            target: Values 0 and 1, or with several classes the class index; or `ignore_index`; (N, H, W).
+        """
+        intersection, union = intersection_and_union(
+            prediction, target, classes=self.classes, threshold=self.threshold, ignore_index=self.ignore_index
+        )
+        self.intersection += intersection.sum(dim=0)
+        self.union += union.sum(dim=0)
+
+    def compute(self) -> Tensor:
+        """Return the IoU, a scalar or (C,) with `average="none"`; NaN where there is no pixel to count."""
+        iou = self.intersection.double() / self.union
+        if self.classes == 1:
+            return iou[0]
+        return iou.nanmean() if self.average == "macro" else iou
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:  # noqa: ANN401
+        """Plot one value, or how the value went over several steps; see `torchmetrics.Metric.plot`."""
+        return self._plot(val, ax)
