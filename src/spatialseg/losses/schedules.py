@@ -1,0 +1,109 @@
+"""Schedules of a loss term's weight: pure functions of the epoch, so that a resumed run continues exactly.
+
+A loss that reads distances, like the boundary loss, diverges or dominates if it acts alone from the start; its weight
+grows while that of an overlap loss may fall.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Schedule = Callable[[int, int], float]
+"""The factor of the weight, given the epoch (from 0) and the number of epochs of the training."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The factor is 1."""
+
+    def __call__(self, epoch: int, max_epochs: int) -> float:
+        """Return the factor of the weight in this epoch."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The factor goes from `start` to `end` in equal steps, from epoch `first` to epoch `last`."""
+
+    start: float = 0.0
+    end: float = 1.0
+    first: int = 0
+    last: int | None = None
+    """The epoch that has `end`; by default the last one of the training."""
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible span of epochs."""
+        if self.first < 0 or (self.last is not None and self.last < self.first):
+            raise ValueError(f"a schedule needs 0 <= first <= last, got first={self.first}, last={self.last}")
+
+    def __call__(self, epoch: int, max_epochs: int) -> float:
+        """Return the factor of the weight in this epoch."""
+        return self.start + (self.end - self.start) * self._progress(epoch, max_epochs)
+
+    def _progress(self, epoch: int, max_epochs: int) -> float:
+        if self.last is None and max_epochs < 1:
+            raise ValueError(f"a schedule without `last` needs the number of epochs, got max_epochs={max_epochs}")
+        last = max_epochs - 1 if self.last is None else self.last
+        if epoch >= last:
+            return float(epoch >= self.first)
+        return max(0.0, (epoch - self.first) / (last - self.first))
+
+
+@dataclass(frozen=True)
+class Cosine(Linear):
+    """As `Linear`, along half a cosine: slow at both ends."""
+
+    def _progress(self, epoch: int, max_epochs: int) -> float:
+        return (1 - math.cos(math.pi * super()._progress(epoch, max_epochs))) / 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """The factor starts at `start` and is multiplied by `gamma` at each epoch of `milestones`."""
+
+    milestones: Sequence[int]
+    gamma: float = 0.1
+    start: float = 1.0
+
+    def __call__(self, epoch: int, max_epochs: int) -> float:
+        """Return the factor of the weight in this epoch."""
+        return self.start * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+
+
+SCHEDULES: dict[str, type[Constant] | type[Linear] | type[Step]] = {
+    "constant": Constant,
+    "linear": Linear,
+    "cosine": Cosine,
+    "step": Step,
+}
+
+
+def build_schedule(description: Mapping[str, Any]) -> Schedule:
+    """Build a schedule from its description.
+
+    Args:
+        description: `kind` ("constant", "linear", "cosine" or "step") and the arguments of that schedule.
+
+    Returns:
+        The factor as a function of the epoch and the number of epochs.
+
+    Raises:
+        ValueError: An unknown kind or argument, or a missing one.
+
+    Example:
+        >>> schedule = build_schedule({"kind": "linear", "start": 0.2})
+        >>> [round(schedule(epoch, 5), 2) for epoch in range(5)]
+        [0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    args = dict(description)
+    kind = args.pop("kind", None)
+    if kind not in SCHEDULES:
+        raise ValueError(f"a schedule's kind must be one of {', '.join(SCHEDULES)}, got {kind!r}")
+    signature = inspect.signature(SCHEDULES[kind])
+    try:
+        signature.bind(**args)
+    except TypeError as error:
+        raise ValueError(f"schedule {kind!r}: {error}; its arguments: {signature}") from error
+    return SCHEDULES[kind](**args)
