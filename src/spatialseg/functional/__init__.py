@@ -1,6 +1,7 @@
 """Pure tensor functions: the only place where the measures and the losses are computed."""
 
 from spatialseg.functional.distance import distance_to_foreground
+from spatialseg.functional.pooling import selective_pooling
 from spatialseg.functional.weighted_f import (
     WeightedCounts,
     WeightedError,
@@ -17,6 +18,7 @@ __all__ = [
     "WeightedFMeasureResult",
     "distance_to_foreground",
     "f_measure_from_counts",
+    "selective_pooling",
     "weighted_counts",
     "weighted_error",
     "weighted_f_measure",

@@ -46,9 +46,9 @@ class Linear:
         if self.last is None and max_epochs < 1:
             raise ValueError(f"a schedule without `last` needs the number of epochs, got max_epochs={max_epochs}")
         last = max_epochs - 1 if self.last is None else self.last
-        if epoch >= last:
-            return float(epoch >= self.first)
-        return max(0.0, (epoch - self.first) / (last - self.first))
+        if epoch < self.first:
+            return 0.0
+        return 1.0 if epoch >= last else (epoch - self.first) / (last - self.first)
 
 
 @dataclass(frozen=True)

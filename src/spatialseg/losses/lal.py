@@ -1,0 +1,112 @@
+"""Locally adaptive learning: cross-entropy of what neighbours of one category predict together."""
+
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from spatialseg.functional.pooling import PoolingWeights, selective_pooling
+from spatialseg.losses.base import SegmentationLoss
+from spatialseg.losses.registry import register_loss
+
+
+@register_loss("lal")
+class LocallyAdaptiveLoss(SegmentationLoss):
+    r"""Locally adaptive learning loss (Guo et al., arXiv 1802.08290, 2018).
+
+    Stride by stride the predictions of a window's pixels of the centre's category are merged (selective pooling), and
+    the cost of the merged distribution is taken; a Minkowski mean over the centres c stresses the costly ones:
+
+    .. math::
+        \bar x_c = \frac{\sum_i \mu_i w_i x_i}{\sum_i \mu_i w_i}, \qquad
+        \ell_c = -\log \operatorname{softmax}(\bar x_c)_{y_c}, \qquad
+        L = \Bigl( \frac1n \sum_c \ell_c^k \Bigr)^{1/k}
+
+    Binary logits are those of two categories, background at 0. With `window=1, stride=1, k=1` it is the mean
+    cross-entropy. k = 5 is the paper's choice on PASCAL VOC 2012; window, stride and uniform weights are ours.
+
+    Args:
+        window: Side in pixels of the window, odd.
+        stride: Distance in pixels between centres.
+        k: Minkowski exponent, at least 1.
+        merge: Merge "logits", or "probabilities": then :math:`\ell_c` is −log of their mean.
+        weights: "uniform", or "gaussian" by the chessboard distance to the centre.
+        sigma: Standard deviation in pixels of the Gaussian weights.
+        ignore_index: Target value of the pixels that are neither centres nor neighbours.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    paper: ClassVar[str] = "Guo et al., Locally Adaptive Learning Loss for Semantic Image Segmentation, 2018"
+
+    def __init__(
+        self,
+        window: int = 3,
+        stride: int = 1,
+        k: float = 5.0,
+        merge: Literal["logits", "probabilities"] = "logits",
+        weights: PoolingWeights = "uniform",
+        sigma: float = 1.0,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__(ignore_index)
+        if window < 1 or window % 2 == 0 or stride < 1:
+            raise ValueError(f"window must be odd and positive, stride positive, got window={window}, stride={stride}")
+        if k < 1 or sigma <= 0:
+            raise ValueError(f"k must be at least 1 and sigma positive, got k={k}, sigma={sigma}")
+        if merge not in ("logits", "probabilities"):
+            raise ValueError(f'merge must be "logits" or "probabilities", got {merge!r}')
+        if weights not in ("uniform", "gaussian"):
+            raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
+        self.window = window
+        self.stride = stride
+        self.k = k
+        self.merge = merge
+        self.weights: PoolingWeights = weights
+        self.sigma = sigma
+
+    def compute(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss; see `forward`."""
+        centres = target[:, :: self.stride, :: self.stride]
+        if self.merge == "logits":
+            cost = self._cross_entropy(self._pool(logits, target), centres)
+        else:
+            # The neighbours share the centre's category: their mean probability of it is that of their own categories.
+            log_likelihood = -self._cross_entropy(logits, target)
+            cost = -self._pool(log_likelihood.exp()[:, None], target)[:, 0]
+        valid = self.valid(centres)
+        return minkowski_mean(cost.where(valid, 0), valid.sum(), self.k)
+
+    def _pool(self, values: Tensor, target: Tensor) -> Tensor:
+        return selective_pooling(
+            values,
+            target,
+            window=self.window,
+            stride=self.stride,
+            weights=self.weights,
+            sigma=self.sigma,
+            ignore_index=self.ignore_index,
+        )
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        if logits.shape[1] > 1:
+            return F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
+        foreground = (target == 1).to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits[:, 0], foreground, reduction="none")
+
+
+def minkowski_mean(cost: Tensor, count: Tensor, k: float) -> Tensor:
+    r"""Return :math:`((1/n) \sum \ell^k)^{1/k}` of costs ≥ 0, 0 with gradient 0 where all are 0.
+
+    Args:
+        cost: The costs ℓ, any shape; 0 where they do not count.
+        count: n.
+        k: The exponent, at least 1.
+    """
+    if k == 1:
+        return cost.sum() / count.clamp(min=1)
+    largest = cost.detach().amax()  # taken out, or a high power overflows
+    largest = largest.where(largest > 0, 1)
+    mean = (cost / largest).pow(k).sum() / count.clamp(min=1)
+    return largest * mean.where(mean > 0, 1).pow(1 / k).where(mean > 0, mean)

@@ -1,0 +1,50 @@
+import math
+
+import pytest
+
+from spatialseg.losses.schedules import build_schedule
+
+
+def values(epochs: int = 5, **description) -> list[float]:
+    schedule = build_schedule(description)
+    return [schedule(epoch, epochs) for epoch in range(epochs)]
+
+
+def test_constant():
+    assert values(kind="constant") == [1.0] * 5
+
+
+def test_linear():
+    assert values(kind="linear") == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert values(kind="linear", start=1.0, end=0.2, first=1, last=3) == pytest.approx([1.0, 1.0, 0.6, 0.2, 0.2])
+    assert values(1, kind="linear") == [1.0]
+    assert values(kind="linear", first=2, last=2) == [0.0, 0.0, 1.0, 1.0, 1.0]
+
+
+def test_cosine():
+    assert values(kind="cosine") == pytest.approx([(1 - math.cos(math.pi * epoch / 4)) / 2 for epoch in range(5)])
+    assert values(kind="cosine", start=0.5, end=1.5)[2] == pytest.approx(1.0)
+
+
+def test_step():
+    assert values(kind="step", milestones=[1, 3], gamma=0.5, start=2.0) == [2.0, 1.0, 1.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({}, "must be one of constant, linear, cosine, step, got None"),
+        ({"kind": "linear", "stop": 3}, "'stop'.*start"),
+        ({"kind": "step"}, "milestones"),
+        ({"kind": "linear", "first": 3, "last": 1}, "first <= last"),
+    ],
+)
+def test_wrong_schedules_are_refused(description, message):
+    with pytest.raises(ValueError, match=message):
+        build_schedule(description)
+
+
+def test_training_without_end_needs_a_last_epoch():
+    with pytest.raises(ValueError, match="max_epochs=-1"):
+        build_schedule({"kind": "linear"})(0, -1)
+    assert build_schedule({"kind": "linear", "last": 4})(2, -1) == 0.5
