@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rich.console import Console
@@ -177,7 +177,7 @@ def read_mask(path: Path, classes: int) -> Array:
     if present[-1] > 255:
         values = (values + 128) // 257
         present = np.unique(values)
-    # A greyscale mask has soft borders on both sides of 127; class indices, with or without 255, have small values only.
+    # Soft borders lie on both sides of 127; class indices, with or without 255 for ignored, on the lower side only.
     indices = present[(present > 0) & (present < 128)]
     if indices.size and not (present[-1] == 255 and lossy) and not ((present > 127) & (present < 255)).any():
         raise DataError(
