@@ -1,0 +1,51 @@
+"""The command line: `python -m spatialseg COMMAND ...`."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+COMMANDS = {
+    "fit": "train a network, test its best checkpoint, and say where the results are",
+    "validate": "score a checkpoint on the validation images",
+    "test": "score a checkpoint on the test images with every measure",
+    "predict": "write the predictions of a checkpoint as PNG files",
+    "losses": "list the losses there are, or explain one of them",
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        args: The command and its arguments; those of the process by default.
+
+    Raises:
+        SystemExit: With status 2 when the arguments, the configuration or the data cannot be used.
+    """
+    command, *rest = sys.argv[1:] if args is None else args or ["--help"]
+    if command in ("-h", "--help"):
+        print(_overview())
+        return
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        sys.exit(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}")
+    _runner(command)(rest)
+
+
+def _overview() -> str:
+    lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: python -m spatialseg COMMAND [--help] ...", "", *lines])
+
+
+def _runner(command: str) -> Callable[[Sequence[str]], None]:
+    """Import what a command needs, and no more: the training stack takes seconds."""
+    if command == "losses":
+        from spatialseg.losses.describe import main as losses
+
+        return losses
+    os.environ.setdefault("WANDB_MODE", "offline")
+    from spatialseg.run import run
+
+    return lambda rest: run([command, *rest])

