@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 from torchvision import tv_tensors
@@ -71,16 +71,24 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """
     found: dict[str, Path] = {}
     problems = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
-            continue
-        name = stem(relative.as_posix())
-        if name in found:
-            problems.append(f"two files of one name: {found[name]} and {path}; keep one")
-        else:
-            found[name] = path
-    return found, problems
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = Path(parent).relative_to(folder)
+        for file in sorted(files):
+            name = (prefix / stem(file)).as_posix()
+            if file.startswith(".") or stem(file) == file:
+                continue
+            path = Path(parent, file)
+            if name in found:
+                problems.append(f"two files of one name: {found[name]} and {path}; keep one")
+            else:
+                found[name] = path
+    return dict(sorted(found.items())), problems
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return how EXIF says the image is to be turned: 1 is not at all, 5 to 8 swap width and height."""
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def _open(path: Path) -> Image.Image:
@@ -90,7 +98,7 @@ def _open(path: Path) -> Image.Image:
             raise DataError(f"{path}: the file is empty (0 bytes)")
         with Image.open(path) as image:
             image.load()
-            return ImageOps.exif_transpose(image)
+            return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except DataError:
@@ -132,7 +140,7 @@ def _mask_values(image: Image.Image, path: Path, classes: int) -> Array:
     if mode == "P":
         indices = np.array(image)
         palette = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-        grey = bool((palette == palette[:, :1]).all())
+        grey = indices.max() < len(palette) and bool((palette == palette[:, :1]).all())
         # Optimisers store black-and-white masks with a grey palette, in any order: there the colour is the value.
         return palette[indices, 0] if classes == 1 and grey else indices
     if mode in ("1", "L"):
@@ -226,8 +234,9 @@ def inspect_pair(pair: Pair, classes: int) -> tuple[list[str], bool]:
     if len(sizes) == 2 and sizes[0] != sizes[1]:
         (height, width), (mask_height, mask_width) = sizes
         hint = ""
-        if (mask_height, mask_width) == (width, height) and Image.open(pair.image).getexif().get(0x0112, 1) >= 5:
-            hint = "; the image's EXIF tag turns it by 90°: turn the mask as well, or remove the tag"
+        with Image.open(pair.image) as image:
+            if (mask_height, mask_width) == (width, height) and _orientation(image) >= 5:
+                hint = "; the image's EXIF tag turns it by 90°: turn the mask as well, or remove the tag"
         problems.append(
             f"{pair.mask}: the mask is {mask_width}×{mask_height} (width × height), "
             f"its image {pair.image} is {width}×{height}{hint}"

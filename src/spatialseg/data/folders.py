@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -146,7 +147,7 @@ class FolderPairs(Source):
             if known:
                 if lost := [name for name in names if name not in known]:
                     problems.append(f"{place.name} names pairs that do not exist, {few(lost)}")
-                if twice := sorted({name for name in names if names.count(name) > 1} if _repeats(names) else ()):
+                if twice := [name for name, count in Counter(names).items() if count > 1]:
                     problems.append(f"{place.name} names some more than once, {few(twice)}")
                 if not names:
                     problems.append(f"{place.name} names nothing")
@@ -155,7 +156,7 @@ class FolderPairs(Source):
         for other in ("val", "test"):
             if shared := sorted(lists.get("train", set()) & lists.get(other, set())):
                 problems.append(f"in both train and {other}, which would flatter the scores, {few(shared)}")
-        return splits, problems
+        return splits, list(dict.fromkeys(problems))  # two splits may name one folder or list
 
     def _named_splits(self, root: Path) -> dict[Split, Path]:
         """Return the list file or the subfolder of each split; empty if fractions are to decide."""
@@ -202,10 +203,6 @@ class FolderPairs(Source):
             problems.append(f"{len(pairs)} pairs are too few to split into train, val and test; name them in `splits`")
         cuts = {"train": (0, train), "val": (train, train + val), "test": (train + val, len(pairs))}
         return {split: sorted(shuffled[slice(*cuts[split])]) for split in SPLITS if cuts[split][0] < cuts[split][1]}
-
-
-def _repeats(names: Sequence[str]) -> bool:
-    return len(set(names)) < len(names)
 
 
 VOC_CLASSES = (
