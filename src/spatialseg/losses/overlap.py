@@ -163,8 +163,8 @@ class FLoss(SegmentationLoss):
 
     .. math:: F = \frac{(1+\beta^2)\,TP}{\beta^2 (TP + FN) + TP + FP}
 
-    Eqs. 3 and 4 of the paper; log: its log-FLoss. The weighted F-measure without dependency and importance. ε, and the
-    mean over the classes present in the image for several classes, are ours.
+    `log` makes it the paper's log-FLoss. It is the weighted F-measure loss without dependency and importance. ε,
+    and the mean over the classes present in the image for several classes, are ours.
 
     Args:
         beta2: β²; the paper's 0.3.

@@ -1,0 +1,58 @@
+"""What losses there are, as text: the table behind `python -m spatialseg losses`."""
+
+import inspect
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from torch import nn
+
+from spatialseg.losses.registry import available_losses, loss_class
+
+
+def describe_losses() -> Table:
+    """Return a table of all registered losses: name, arguments with defaults, binary or multi-class, paper."""
+    table = Table("name", "targets", "arguments", "paper", show_lines=True)
+    for name in available_losses():
+        try:
+            cls = loss_class(name)
+        except (ImportError, TypeError, ValueError) as error:  # one broken plug-in must not hide the others
+            table.add_row(Text(name), "", Text(str(error), style="red"), "")
+            continue
+        arguments = ", ".join(f"{argument}={default}" if default else argument for argument, default in _arguments(cls))
+        table.add_row(Text(name), _targets(cls), Text(arguments), Text(_paper(cls)))
+    return table
+
+
+def describe_loss(name: str) -> Group:
+    """Return all about one loss: its class, paper, targets, documentation and arguments.
+
+    Args:
+        name: A registered name or a dotted path.
+
+    Raises:
+        ValueError: There is no such loss.
+    """
+    cls = loss_class(name)
+    table = Table("argument", "default", title="arguments", title_justify="left")
+    for argument, default in _arguments(cls):
+        table.add_row(Text(argument), Text(default or "required"))
+    head = f"{name}: {cls.__module__}.{cls.__qualname__}\npaper: {_paper(cls) or '–'}\ntargets: {_targets(cls)}\n"
+    return Group(Text(head), Text(inspect.getdoc(cls) or ""), Text(), table)
+
+
+def _arguments(cls: type[nn.Module]) -> list[tuple[str, str]]:
+    """Return each argument and its default, "" where it has none."""
+    return [
+        (str(each) if each.kind is each.VAR_KEYWORD else name, "" if each.default is each.empty else repr(each.default))
+        for name, each in inspect.signature(cls).parameters.items()
+    ]
+
+
+def _targets(cls: type[nn.Module]) -> str:
+    kinds = {"binary": getattr(cls, "binary", True), "multi-class": getattr(cls, "multiclass", True)}
+    return ", ".join(kind for kind, taken in kinds.items() if taken)
+
+
+def _paper(cls: type[nn.Module]) -> str:
+    return str(getattr(cls, "paper", ""))
