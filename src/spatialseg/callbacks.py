@@ -40,7 +40,7 @@ class ValidationPictures(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
+        outputs: object,
         batch: dict[str, Any],
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -117,7 +117,9 @@ class EpochLines(Callback):
         shown = {"train/loss", *(name for name in trainer.callback_metrics if name.startswith("val/"))}
         values = [f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in sorted(shown)]
         seconds = time.monotonic() - self._start
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", *values, f"{seconds:.1f} s", sep="  ", flush=True)
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", *values, f"{seconds:.1f} s", sep="  ", flush=True
+        )
 
 
 class KeepLast(Callback):
@@ -141,7 +143,8 @@ class KeepLast(Callback):
         if isinstance(exception, KeyboardInterrupt | SIGTERMException):
             trainer.save_checkpoint(last)
         if trainer.is_global_zero and last.exists():
-            print(f"\nStopped in epoch {trainer.current_epoch}. The last checkpoint: {last}\nGo on with --ckpt_path {last}")
+            print(f"\nStopped in epoch {trainer.current_epoch + 1}; the last checkpoint: {last}")
+            print(f"To go on: the same command with --ckpt_path {last}")
 
 
 class SavePredictions(BasePredictionWriter):
@@ -160,8 +163,8 @@ class SavePredictions(BasePredictionWriter):
         trainer: Trainer,
         pl_module: LightningModule,
         prediction: list[tuple[str, Tensor]],
-        batch_indices: Any,
-        batch: Any,
+        batch_indices: object,
+        batch: object,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
@@ -171,5 +174,3 @@ class SavePredictions(BasePredictionWriter):
             path.parent.mkdir(parents=True, exist_ok=True)
             array = (probability * 255).round() if probability.ndim == 2 else probability.argmax(0)
             Image.fromarray(array.cpu().numpy().astype(np.uint8)).save(path)
-
-

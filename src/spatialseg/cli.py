@@ -1,9 +1,8 @@
 """The command line: `python -m spatialseg COMMAND ...`."""
 
 import difflib
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 COMMANDS = {
     "fit": "train a network, test its best checkpoint, and say where the results are",
@@ -31,21 +30,16 @@ def main(args: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         sys.exit(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}")
-    _runner(command)(rest)
+    if command == "losses":
+        from spatialseg.losses.describe import main as describe
+
+        describe(rest)
+    else:
+        from spatialseg.run import run  # imported here because the training stack takes seconds
+
+        run([command, *rest])
 
 
 def _overview() -> str:
     lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
     return "\n".join(["usage: python -m spatialseg COMMAND [--help] ...", "", *lines])
-
-
-def _runner(command: str) -> Callable[[Sequence[str]], None]:
-    """Import what a command needs, and no more: the training stack takes seconds."""
-    if command == "losses":
-        from spatialseg.losses.describe import main as losses
-
-        return losses
-    os.environ.setdefault("WANDB_MODE", "offline")
-    from spatialseg.run import run
-
-    return lambda rest: run([command, *rest])

@@ -37,11 +37,16 @@ def normalisation(encoder: str, weights: str | None) -> Normalisation:
     Args:
         encoder: Name of the encoder in segmentation-models-pytorch.
         weights: `"bundled"`, a name of weights that the library knows, or `None` for training from scratch.
+
+    Raises:
+        ValueError: There are no pretrained weights for this encoder.
     """
     if weights in (None, "bundled"):
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     if encoder.startswith("tu-"):
         config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        if config is None:
+            raise ValueError(f"timm knows no pretrained weights for the encoder {encoder!r}; use encoder_weights: null")
         return config.mean, config.std
     parameters = smp.encoders.get_preprocessing_params(encoder, weights)
     return tuple(parameters["mean"]), tuple(parameters["std"])

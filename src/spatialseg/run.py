@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 import torch
 import wandb
 import yaml
+from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -25,6 +26,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from spatialseg.callbacks import EpochLines, KeepLast, SavePredictions, ValidationPictures
 from spatialseg.data import DataError, SegmentationDataModule
@@ -110,10 +112,11 @@ class RunCLI(LightningCLI):
             _fail(error)
 
     @property
-    def _settings(self) -> Any:
-        return self.config[self.subcommand] if self.subcommand else self.config
+    def _settings(self) -> Namespace:
+        settings: Namespace = self.config[self.subcommand]
+        return settings
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Make the trainer with the run folder's loggers and callbacks, beside those of the configuration."""
         settings = self._settings
         self.folder = self._make_folder()
@@ -159,10 +162,11 @@ class RunCLI(LightningCLI):
     def _loggers(self) -> list[Logger]:
         loggers: list[Logger] = [CSVLogger(self.folder, name="", version="")]
         if self.subcommand == "fit":
-            loggers.append(WandbLogger(experiment=self._start_wandb() if rank_zero_only.rank == 0 else None))
+            loggers.append(WandbLogger(experiment=self._start_wandb()))
         return loggers
 
-    def _start_wandb(self) -> Any:
+    @rank_zero_only
+    def _start_wandb(self) -> wandb.Run:
         """Start a W&B run, offline unless WANDB_MODE says otherwise."""
         experiment, data, seed, when = self.folder.parts[-4:]
         return wandb.init(
@@ -179,10 +183,11 @@ class RunCLI(LightningCLI):
         assert isinstance(task, SegmentationTask)
         terms = " + ".join(f"{weight:g}·{name}" for name, weight in task.loss.weights.items())
         parameters = sum(parameter.numel() for parameter in task.parameters()) / 1e6
+        device = type(self.trainer.accelerator).__name__.removesuffix("Accelerator")
         self._say(
-            f"{settings.experiment} on {self.datamodule.name}: {task.hparams.architecture} with {task.hparams.encoder} "
-            f"({parameters:.1f} M parameters), loss {terms}, {settings.trainer.max_epochs} epochs, "
-            f"{settings.trainer.precision} on {type(self.trainer.accelerator).__name__.removesuffix('Accelerator')}"
+            f"{settings.experiment} on {self.datamodule.name}: loss {terms}, {settings.trainer.max_epochs} epochs, "
+            f"{task.hparams['architecture']} with {task.hparams['encoder']} ({parameters:.1f} M parameters), "
+            f"{settings.trainer.precision} on {device}"
         )
         self._say(f"run folder: {self.folder}")
         self._start = time.monotonic()
@@ -190,12 +195,10 @@ class RunCLI(LightningCLI):
     def after_fit(self) -> None:
         """Test the best checkpoint, write the summary and show it."""
         seconds = time.monotonic() - self._start
-        if self.trainer.fast_dev_run:
+        if self._settings.trainer.fast_dev_run:
             return
         best = os.path.relpath(self.checkpoint.best_model_path) if self.checkpoint.best_model_path else None
-        (measures,) = self.trainer.test(
-            self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True
-        )
+        (measures,) = self.trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
         if self.trainer.is_global_zero:
             self._summarise({"best_checkpoint": best, "train_seconds": round(seconds, 1)}, measures)
 
@@ -209,7 +212,7 @@ class RunCLI(LightningCLI):
         """Say where the predictions are."""
         self._say(f"predictions: {self.folder / 'predictions'}")
 
-    def _summarise(self, facts: dict[str, Any], measures: Any) -> None:
+    def _summarise(self, facts: dict[str, Any], measures: Mapping[str, float | Tensor]) -> None:
         settings = self._settings
         values = {name: float(value) for name, value in sorted(measures.items())}
         summary = {
@@ -221,7 +224,8 @@ class RunCLI(LightningCLI):
             "measures": values,
             "command": shlex.join(["python", "-m", "spatialseg", *sys.argv[1:]]),
             "commit": _commit(),
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {settings.trainer.precision}",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+            "precision": settings.trainer.precision,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
         path = self.folder / "summary.json"
@@ -278,6 +282,7 @@ def _commit() -> str | None:
 
 def _quieten() -> None:
     """Silence what a user can do nothing about."""
+    os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)

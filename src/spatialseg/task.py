@@ -39,11 +39,14 @@ class SegmentationTask(LightningModule):
         weight_decay: Of AdamW, on every parameter with more than one dimension.
         schedule: `"onecycle"` over all steps, or `"cosine"` to zero after a linear warm-up.
         warmup: Fraction of all steps in which the rate rises.
-        channels_last: Keep images and weights in this memory format, which convolutions on CPUs and tensor cores prefer.
+        channels_last: Keep images and weights in the memory format that convolutions on CPUs and tensor cores prefer.
 
     Raises:
         ValueError: `"bundled"` weights were asked of an encoder that they do not fit, or a loss does not exist.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -85,23 +88,23 @@ class SegmentationTask(LightningModule):
         hp = self.hparams
         library_weights = None if encoder_weights == "bundled" else encoder_weights
         self.network = smp.create_model(
-            hp.architecture, hp.encoder, encoder_weights=library_weights, classes=hp.classes
+            hp["architecture"], hp["encoder"], encoder_weights=library_weights, classes=hp["classes"]
         )
         if encoder_weights == "bundled":
             load_bundled_weights(self.network.encoder)
-        if hp.channels_last:
+        if hp["channels_last"]:
             self.network.to(memory_format=torch.channels_last)
-        mean, std = normalisation(hp.encoder, encoder_weights)
+        mean, std = normalisation(hp["encoder"], encoder_weights)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
     def configure_losses(self) -> None:
         """Build the weighted sum of losses."""
-        self.loss = build_loss(self.hparams.loss)
+        self.loss = build_loss(self.hparams["loss"])
 
     def configure_metrics(self) -> None:
         """Make one collection of measures per stage: the cheap ones every epoch, all of them at test."""
-        classes = self.hparams.classes
+        classes = self.hparams["classes"]
         every_epoch = saliency_metrics() if classes == 1 else segmentation_metrics(classes)
         complete = saliency_metrics(full=True) if classes == 1 else every_epoch
         self.train_metrics = every_epoch.clone(prefix="train/")
@@ -112,21 +115,21 @@ class SegmentationTask(LightningModule):
         """Map RGB images to logits.
 
         Args:
-            image: Shape (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1]; H and W multiples of the encoder's stride.
+            image: Shape (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1]; sides multiples of the encoder's stride.
 
         Returns:
             Logits, shape (N, classes, H, W).
         """
         scaled = image / 255 if image.dtype is torch.uint8 else image
         scaled = (scaled - self.mean) / self.std
-        if self.hparams.channels_last:
+        if self.hparams["channels_last"]:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.network(scaled)
         return logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits (N, C, H, W) into probabilities: (N, H, W) for a binary task, (N, C, H, W) otherwise."""
-        return logits[:, 0].float().sigmoid() if self.hparams.classes == 1 else logits.float().softmax(dim=1)
+        return logits[:, 0].float().sigmoid() if self.hparams["classes"] == 1 else logits.float().softmax(dim=1)
 
     def native_logits(self, batch: dict[str, Any]) -> list[Tensor]:
         """Predict an evaluation batch and undo its padding and resizing.
@@ -190,7 +193,7 @@ class SegmentationTask(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Use AdamW, stepped once a batch along the schedule."""
         hp = self.hparams
-        rates = {True: hp.learning_rate * hp.encoder_rate, False: hp.learning_rate}
+        rates = {True: hp["learning_rate"] * hp["encoder_rate"], False: hp["learning_rate"]}
         groups: dict[tuple[bool, bool], list[Tensor]] = {}
         for name, parameter in self.network.named_parameters():
             groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
@@ -200,19 +203,19 @@ class SegmentationTask(LightningModule):
                     "name": f"{'encoder' if encoder else 'decoder'}{'' if decays else ', no decay'}",
                     "params": parameters,
                     "lr": rates[encoder],
-                    "weight_decay": hp.weight_decay if decays else 0.0,
+                    "weight_decay": hp["weight_decay"] if decays else 0.0,
                 }
                 for (encoder, decays), parameters in groups.items()
             ]
         )
         steps = max(2, int(self.trainer.estimated_stepping_batches))
         scheduler: torch.optim.lr_scheduler.LRScheduler
-        if hp.schedule == "onecycle":
+        if hp["schedule"] == "onecycle":
             peaks = [group["lr"] for group in optimizer.param_groups]
-            rise = max(hp.warmup, 1.5 / steps)  # a rise of one step or less is a division by zero there
+            rise = max(hp["warmup"], 1.5 / steps)  # a rise of one step or less is a division by zero there
             scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, steps, pct_start=rise)
         else:
-            rising = max(1, round(hp.warmup * steps))
+            rising = max(1, round(hp["warmup"] * steps))
             scheduler = torch.optim.lr_scheduler.SequentialLR(
                 optimizer,
                 [
