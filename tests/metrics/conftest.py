@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
-from scipy import ndimage
 
 
 class Pair(NamedTuple):
@@ -18,21 +19,24 @@ def read(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("L"))
 
 
-def spoil(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def spoil(mask: np.ndarray, generator: torch.Generator) -> np.ndarray:
     """Make a prediction out of a mask: moved, warped, blurred, with a missed part, a false alarm and noise."""
-    truth = mask.astype(np.float64) / 255
-    height, width = truth.shape
-    wave = [ndimage.gaussian_filter(rng.normal(size=truth.shape), 12) * rng.uniform(0, 250) for _ in range(2)]
-    rows, columns = np.mgrid[:height, :width].astype(np.float64)
-    moved = ndimage.map_coordinates(
-        truth, [rows + wave[0] + rng.normal(0, 3), columns + wave[1] + rng.normal(0, 3)], order=1
-    )
-    soft = ndimage.gaussian_filter(moved, rng.uniform(0, 6))
+
+    def rand(*size):
+        return torch.rand(size, generator=generator)
+
+    height, width = mask.shape
+    truth = torch.tensor(mask > 127)[None, None].float()
+    warp = F.interpolate(rand(1, 2, 6, 6) - 0.5, (height, width), mode="bicubic") * rand(1) * 0.4
+    grid = F.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False)
+    soft = F.grid_sample(truth, grid + warp.permute(0, 2, 3, 1), align_corners=False)
+    side = int(rand(1) * 12)
+    soft = F.avg_pool2d(soft, 2 * side + 1, 1, side, count_include_pad=False)[0, 0]
     for sign in (-1, 1):  # a hole, then a blob
-        spot = np.hypot(rows - rng.uniform(0, height), columns - rng.uniform(0, width)) < rng.uniform(5, 40)
-        soft = soft + sign * rng.uniform(0, 1) * ndimage.gaussian_filter(spot.astype(np.float64), 4)
-    soft = soft * rng.uniform(0.5, 1) + rng.normal(0, rng.choice([0, 0.02, 0.1]), truth.shape)
-    return np.rint(np.clip(soft, 0, 1) * 255).astype(np.uint8)
+        row, column, size = (rand(3) * torch.tensor([height, width, 60])).int().tolist()
+        soft[row : row + size, column : column + size] += sign * rand(1)
+    soft = soft * (1 + rand(1)) / 2 + (rand(1) < 0.5) * 0.1 * rand(height, width)
+    return (soft.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +47,6 @@ def sod_maps(shared_data: Path) -> list[Pair]:
 
 @pytest.fixture(scope="session")
 def many_maps(shared_data: Path) -> list[Pair]:
-    rng = np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
     masks = [read(path) for path in sorted((shared_data / "ecssd" / "masks").glob("*.png"))[::5]]
-    return [Pair(spoil(mask, rng), np.where(mask > 127, np.uint8(255), np.uint8(0))) for mask in masks]
+    return [Pair(spoil(mask, generator), np.where(mask > 127, np.uint8(255), np.uint8(0))) for mask in masks]

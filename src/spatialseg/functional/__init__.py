@@ -1,7 +1,14 @@
 """Pure tensor functions: the only place where the measures and the losses are computed."""
 
+from spatialseg.functional.alignment import AlignmentResult, enhanced_alignment_measure
+from spatialseg.functional.boundary import BoundaryFResult, boundary_f_measure, boundary_iou
 from spatialseg.functional.distance import distance_to_foreground
+from spatialseg.functional.error import mean_absolute_error
+from spatialseg.functional.iou import intersection_and_union
 from spatialseg.functional.pooling import selective_pooling
+from spatialseg.functional.saliency_f import SaliencyFResult, saliency_f_measure
+from spatialseg.functional.structure import structure_measure
+from spatialseg.functional.thresholds import ThresholdCounts, threshold_counts
 from spatialseg.functional.weighted_f import (
     WeightedCounts,
     WeightedError,
@@ -13,12 +20,24 @@ from spatialseg.functional.weighted_f import (
 )
 
 __all__ = [
+    "AlignmentResult",
+    "BoundaryFResult",
+    "SaliencyFResult",
+    "ThresholdCounts",
     "WeightedCounts",
     "WeightedError",
     "WeightedFMeasureResult",
+    "boundary_f_measure",
+    "boundary_iou",
     "distance_to_foreground",
+    "enhanced_alignment_measure",
     "f_measure_from_counts",
+    "intersection_and_union",
+    "mean_absolute_error",
+    "saliency_f_measure",
     "selective_pooling",
+    "structure_measure",
+    "threshold_counts",
     "weighted_counts",
     "weighted_error",
     "weighted_f_measure",

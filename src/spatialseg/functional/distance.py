@@ -3,14 +3,13 @@
 from functools import lru_cache
 
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 
 def distance_to_foreground(mask: Tensor) -> Tensor:
     """Return the exact Euclidean distance of every pixel to the nearest foreground pixel of its image.
 
-    On the CPU each image goes through SciPy's exact transform; on any other device the transform is two
+    On the CPU each image goes through a compiled transform; on any other device the transform is two
     batched passes of tensor operations (down the columns, then across the rows) without a copy to the host.
 
     Args:
@@ -30,16 +29,10 @@ def distance_to_foreground(mask: Tensor) -> Tensor:
     if mask.ndim != 3:
         raise ValueError(f"distance_to_foreground needs shape (N, H, W), got {tuple(mask.shape)}")
     if mask.device.type == "cpu":
-        return _distance_by_scipy(mask)
+        from spatialseg.functional import compiled  # imports Numba, which takes a second
+
+        return compiled.distance_to_foreground(mask)
     return _distance_by_passes(mask)
-
-
-def _distance_by_scipy(mask: Tensor) -> Tensor:
-    distance = torch.full(mask.shape, torch.inf)
-    for one, out in zip(mask.numpy(), distance.numpy(), strict=True):
-        if one.any():
-            out[:] = ndimage.distance_transform_edt(~one)
-    return distance
 
 
 def _distance_by_passes(mask: Tensor, rows: int = 64) -> Tensor:

@@ -2,19 +2,32 @@
 
 from torch import Tensor
 
-from spatialseg.functional.maps import Maps
+from spatialseg.functional.maps import Maps, as_maps
 
 
-def mean_absolute_error(maps: Maps) -> Tensor:
-    """Return the mean over the counting pixels of |prediction − ground truth| (Perazzi et al., CVPR 2012).
+def mean_absolute_error(
+    prediction: Tensor, target: Tensor, *, normalize: bool = False, ignore_index: int | None = 255
+) -> Tensor:
+    """Compute the mean of |prediction − ground truth| of each image (Perazzi et al., *Saliency Filters*, CVPR 2012).
 
     Args:
-        maps: What `as_maps` returns.
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
 
     Returns:
-        One value in [0, 1] for each image, shape (N,), float64; NaN for an image without a counting pixel.
+        One value in [0, 1] for each image, (N,), float64; NaN for an image without a counting pixel.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
-    error = (maps.prediction - maps.foreground.to(maps.prediction.dtype)).abs().double()
+    return mean_absolute_error_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index))
+
+
+def mean_absolute_error_of(maps: Maps) -> Tensor:
+    """Do the same for maps that `as_maps` has checked."""
+    error = (maps.prediction.detach() - maps.foreground.to(maps.prediction.dtype)).abs()
     if maps.valid is None:
-        return error.mean(dim=(1, 2))
-    return (error * maps.valid).sum(dim=(1, 2)) / maps.valid.sum(dim=(1, 2))
+        return error.double().mean(dim=(1, 2))
+    return (error * maps.valid).double().sum(dim=(1, 2)) / maps.valid.sum(dim=(1, 2))

@@ -5,7 +5,6 @@ from typing import Any
 from torch import Tensor
 
 from spatialseg.functional.error import mean_absolute_error
-from spatialseg.functional.maps import as_maps
 from spatialseg.metrics.base import ImageMean
 
 
@@ -28,9 +27,10 @@ class MeanAbsoluteError(ImageMean):
         self.ignore_index = ignore_index
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Score a batch of probabilities and targets, each (N, H, W) or (N, 1, H, W); see `as_maps` for the checks."""
-        maps = as_maps(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
-        self._accumulate(mean_absolute_error(maps))
+        """Score a batch of probabilities and targets, each (N, H, W) or (N, 1, H, W)."""
+        self._accumulate(
+            mean_absolute_error(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
+        )
 
     def compute(self) -> Tensor:
         """Return the average over all images, a scalar in [0, 1]; NaN before the first."""

@@ -1,0 +1,334 @@
+"""Measures compiled for the CPU; one image each, without the GIL. `compiled` is their front.
+
+A mask is uint8 here: 0 background, 1 foreground, 2 ignored.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Sums may be reordered, so that they vectorise; infinities and NaN keep their meaning.
+_FAST = {"reassoc", "nsz", "contract"}
+_FAR = 1 << 24  # beyond every row
+
+
+def importance_table() -> Array:
+    """Tabulate B = 2 − 2^(−Δ/5) over the squared distance Δ², an integer; the last entry stands for all beyond.
+
+    From Δ = 270 on B equals 2 in double precision.
+    """
+    return 2 - np.exp(math.log(0.5) / 5 * np.sqrt(np.arange(270**2 + 1, dtype=np.float64)))
+
+
+@njit(cache=True, nogil=True)
+def bounding_box(mask: Array) -> tuple[int, int, int, int, int]:
+    """Return first and last row, first and last column and number of the pixels of value 1."""
+    height, width = mask.shape
+    top, bottom, left, right, count = height, -1, width, -1, 0
+    for y in range(height):
+        row = mask[y]
+        inside = 0
+        for x in range(width):
+            inside += row[x] == 1
+        if inside == 0:
+            continue
+        count += inside
+        top = min(top, y)
+        bottom = y
+        first = 0
+        while row[first] != 1:
+            first += 1
+        left = min(left, first)
+        last = width - 1
+        while last > right and row[last] != 1:
+            last -= 1
+        right = max(right, last)
+    return top, bottom, left, right, count
+
+
+@njit(cache=True, nogil=True)
+def rows_above(mask: Array) -> Array:
+    """For every pixel, find the lowest foreground row of its column that is not below it; −_FAR if there is none."""
+    height, width = mask.shape
+    above = np.empty((height, width), np.int32)
+    seen = np.full(width, -_FAR, np.int32)
+    for y in range(height):
+        mask_row, above_row = mask[y], above[y]
+        for x in range(width):
+            found = np.int32(y) if mask_row[x] == 1 else seen[x]
+            seen[x] = found
+            above_row[x] = found
+    return above
+
+
+@njit(cache=True, nogil=True)
+def nearest_row(mask_row: Array, above_row: Array, y: int, below: Array, nearest: Array) -> None:
+    """For every pixel of row y, find the nearest foreground row of its column; between two as near, the upper one.
+
+    Rows are visited from the bottom up: `below` carries the highest foreground row that was passed.
+    """
+    row = np.int32(y)
+    for x in range(len(nearest)):
+        under = row if mask_row[x] == 1 else below[x]
+        below[x] = under
+        over = above_row[x]
+        nearest[x] = under if under - row < row - over else over
+
+
+@njit(cache=True, nogil=True)
+def lower_envelope(
+    nearest: Array, y: int, left: int, height: int, width: int, site: Array, depth: Array, end: Array
+) -> int:
+    """Divide row y among the columns that hold the nearest foreground pixel (Felzenszwalb and Huttenlocher, 2012).
+
+    Up to `end[k]` (from `end[k - 1] + 1`) the nearest foreground pixel lies in column `site[k]`, `depth[k]` = (vertical
+    distance)² away. Between equally near columns the smaller is taken. All in integers, so there is no rounding. Holds
+    for background pixels only.
+
+    Returns:
+        The number of parts; the last reaches to the end of the row.
+    """
+    count = 0
+    last_column = len(nearest) - 1
+    for column in range(last_column + 1):
+        row = nearest[column]
+        if row == y:
+            if 0 < column < last_column and nearest[column - 1] == y == nearest[column + 1]:
+                continue  # inside a run of foreground: one of its ends is nearer to all background
+        elif row < 0 or row >= height:
+            continue
+        x = left + column
+        square = (row - y) * (row - y)
+        last = -1
+        while count > 0:
+            other = site[count - 1]
+            gap = x - other
+            # The last pixel that is not nearer to x than to the other.
+            excess = gap * (x + other) + square - depth[count - 1]
+            last = excess >> 1 if gap == 1 else math.floor(excess / (2 * gap))
+            if last <= (end[count - 2] if count > 1 else -1):
+                count -= 1
+            else:
+                break
+        if count > 0:
+            if last >= width - 1:
+                continue  # nearest nowhere in this row
+            end[count - 1] = last
+        site[count] = x
+        depth[count] = square
+        count += 1
+    end[count - 1] = width - 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def distance_transform(mask: Array, out: Array) -> None:
+    """Write the Euclidean distance of every pixel to the nearest pixel of value 1; infinity if there is none."""
+    height, width = mask.shape
+    _, _, left, right, positives = bounding_box(mask)
+    if positives == 0:
+        out[:] = np.inf
+        return
+    columns = right - left + 1
+    above = rows_above(mask[:, left : right + 1])
+    below = np.full(columns, _FAR, np.int32)
+    nearest = np.empty(columns, np.int32)
+    site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
+    for y in range(height - 1, -1, -1):
+        nearest_row(mask[y, left : right + 1], above[y], y, below, nearest)
+        parts = lower_envelope(nearest, y, left, height, width, site, depth, end)
+        start = 0
+        for k in range(parts):
+            for x in range(start, end[k] + 1):
+                step = x - site[k]
+                out[y, x] = 0.0 if mask[y, x] == 1 else math.sqrt(float(step * step + depth[k]))
+            start = end[k] + 1
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def weighted_counts(prediction: Array, mask: Array, weights: Array, importance: Array) -> tuple[float, float, int]:
+    """Sum the weighted errors of Margolin et al. over one image.
+
+    Args:
+        prediction: Foreground probability, (H, W), float32 or float64.
+        mask: 0 background, 1 foreground, 2 ignored, (H, W), uint8.
+        weights: One side of the separable Gaussian K, of length 7 and sum 1, float64.
+        importance: What `importance_table` returns.
+
+    Returns:
+        Weighted true positives, weighted false positives, number of foreground pixels.
+    """
+    height, width = mask.shape
+    top, bottom, left, right, positives = bounding_box(mask)
+    columns = right - left + 1
+    false = missed = 0.0
+    if positives == 0:
+        for y in range(height):
+            prediction_row, mask_row = prediction[y], mask[y]
+            for x in range(width):
+                false += prediction_row[x] * (mask_row[x] == 0)
+        return 0.0, false * importance[-1], 0
+
+    cap = len(importance) - 1
+    above = rows_above(mask[:, left : right + 1])
+    below = np.full(columns, _FAR, np.int32)
+    nearest = np.empty(columns, np.int32)
+    site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
+    starts = np.empty(width + 1, np.uint8)
+    alarms = np.empty(width)
+    # Ẽ over the bounding box and the 3 pixels around it that the window reads; zero beyond the image.
+    spread = np.zeros((bottom - top + 7, columns + 6))
+    for y in range(height - 1, -1, -1):
+        prediction_row, mask_row = prediction[y], mask[y]
+        loud = 0.0
+        for x in range(width):
+            alarm = prediction_row[x] * (mask_row[x] == 0)
+            alarms[x] = alarm
+            loud += alarm
+        nearest_row(mask_row[left : right + 1], above[y], y, below, nearest)
+        near = top - 3 <= y <= bottom + 3
+        if not near and loud == 0:
+            continue
+        parts = lower_envelope(nearest, y, left, height, width, site, depth, end)
+
+        if loud > 0:
+            starts[:] = 0
+            for k in range(parts):
+                starts[end[k] + 1] = 1
+            k = 0
+            for x in range(width):
+                k += starts[x]
+                distance = (x - site[k]) * (x - site[k]) + depth[k]
+                alarms[x] *= importance[min(distance, cap)]
+            for x in range(width):
+                false += alarms[x]
+
+        if near:
+            spread_row = spread[y - top + 3]
+            for x in range(columns):
+                error = (1.0 - prediction_row[left + x]) * (mask_row[left + x] == 1)
+                spread_row[x + 3] = error
+                missed += error
+            start = 0
+            for k in range(parts):
+                # Within 3 pixels of foreground both ways, the nearest foreground is at most √18 away.
+                if depth[k] <= 18 and (end[k] > start or mask_row[start] == 0):
+                    column = site[k]
+                    error = 1.0 - prediction[nearest[column - left], column]
+                    for x in range(max(start, column - 4, left - 3), min(end[k], column + 4, right + 3) + 1):
+                        if mask_row[x] == 0:
+                            spread_row[x - left + 3] = error
+                start = end[k] + 1
+
+    if missed > 0:
+        missed = 0.0
+        down = np.empty(columns + 6)
+        w0, w1, w2, w3 = weights[3], weights[2], weights[1], weights[0]
+        for y in range(bottom - top + 1):
+            a, b, c, d = spread[y], spread[y + 1], spread[y + 2], spread[y + 3]
+            e, f, g = spread[y + 4], spread[y + 5], spread[y + 6]
+            for x in range(columns + 6):
+                down[x] = w0 * d[x] + w1 * (c[x] + e[x]) + w2 * (b[x] + f[x]) + w3 * (a[x] + g[x])
+            mask_row = mask[top + y, left : right + 1]
+            for x in range(columns):
+                dependent = (
+                    w0 * down[x + 3]
+                    + w1 * (down[x + 2] + down[x + 4])
+                    + w2 * (down[x + 1] + down[x + 5])
+                    + w3 * (down[x] + down[x + 6])
+                )
+                missed += min(d[x + 3], dependent) * (mask_row[x] == 1)
+    return positives - missed, false, positives
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def level_histograms(prediction: Array, mask: Array, scale: float, counts: Array) -> None:
+    """Count the pixels of one image by grey level, and those that reach twice the mean.
+
+    Args:
+        prediction: Foreground probability, (H, W), float32 or float64.
+        mask: 0 background, 1 foreground, 2 ignored, (H, W), uint8.
+        scale: 255 in the precision of the prediction, in which the level ⌊255 p⌋ is then taken.
+        counts: What is written: (2, 257), int64; background, then foreground; 256 levels, then the pixels that reach
+            the adaptive threshold min(1, twice the mean).
+    """
+    height, width = mask.shape
+    total, pixels = 0.0, 0
+    for y in range(height):
+        prediction_row, mask_row = prediction[y], mask[y]
+        for x in range(width):
+            total += prediction_row[x] * (mask_row[x] < 2)
+            pixels += mask_row[x] < 2
+    threshold = min(2 * (total / max(pixels, 1)), 1.0)
+    # Neighbours often have the same level; two histograms let their increments overlap.
+    bins = np.zeros((2, 3, 256), np.int64)
+    reached = np.zeros(3, np.int64)
+    for y in range(height):
+        prediction_row, mask_row = prediction[y], mask[y]
+        background = foreground = 0
+        for x in range(width):
+            value, kind = prediction_row[x], mask_row[x]
+            bins[x & 1, kind, int(value * scale)] += 1
+            above = value >= threshold
+            background += above & (kind == 0)
+            foreground += above & (kind == 1)
+        reached[0] += background
+        reached[1] += foreground
+    for kind in range(2):
+        for level in range(256):
+            counts[kind, level] = bins[0, kind, level] + bins[1, kind, level]
+        counts[kind, 256] = reached[kind]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def quadrant_sums(prediction: Array, mask: Array, sums: Array) -> None:
+    """Sum what the S-measure needs over the four parts of one image that meet at the centroid of its foreground.
+
+    Args:
+        prediction: Foreground probability, (H, W), float32 or float64.
+        mask: 0 background, 1 foreground, 2 ignored, (H, W), uint8.
+        sums: What is written: (2, 2, 2, 3), float64; upper or lower, left or right, background or foreground; number of
+            pixels, sum and sum of squares of the prediction.
+    """
+    height, width = mask.shape
+    rows, columns, positives = 0, 0, 0
+    for y in range(height):
+        mask_row = mask[y]
+        in_row = 0
+        across = 0
+        for x in range(width):
+            in_row += mask_row[x] == 1
+            across += x * (mask_row[x] == 1)
+        positives += in_row
+        rows += y * in_row
+        columns += across
+    down = int(np.rint(rows / max(positives, 1))) + 1  # the upper (left) part contains the centroid
+    right = int(np.rint(columns / max(positives, 1))) + 1
+    sums[:] = 0
+    for y in range(height):
+        prediction_row, mask_row = prediction[y], mask[y]
+        below = int(y >= down)
+        for side in range(2):
+            foreground = background = 0
+            inside = inside_squares = outside = outside_squares = 0.0
+            for x in range(right if side else 0, width if side else right):
+                value = np.float64(prediction_row[x])
+                one, zero = mask_row[x] == 1, mask_row[x] == 0
+                foreground += one
+                background += zero
+                inside += value * one
+                inside_squares += value * value * one
+                outside += value * zero
+                outside_squares += value * value * zero
+            part = sums[below, side]
+            part[0, 0] += background
+            part[0, 1] += outside
+            part[0, 2] += outside_squares
+            part[1, 0] += foreground
+            part[1, 1] += inside
+            part[1, 2] += inside_squares

@@ -1,0 +1,72 @@
+"""The E-measure (Fan et al., *Enhanced-alignment Measure for Binary Foreground Map Evaluation*, IJCAI 2018)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spatialseg.functional.thresholds import ThresholdCounts, threshold_counts
+
+
+class AlignmentResult(NamedTuple):
+    """Float64 values; index k of the curve is the threshold k/255."""
+
+    adaptive: Tensor
+    """E-measure at the adaptive threshold min(1, twice the mean of the prediction), (N,)."""
+    curve: Tensor
+    """E-measure at each threshold, (N, 256)."""
+
+
+def enhanced_alignment_measure(
+    prediction: Tensor, target: Tensor, *, normalize: bool = False, ignore_index: int | None = 255
+) -> AlignmentResult:
+    r"""Compute the E-measure of each image at 256 thresholds and at the adaptive one.
+
+    With :math:`\varphi` a binary map minus its mean, the alignment of prediction and ground truth at a pixel is
+    :math:`\xi = 2 \varphi_P \varphi_G / (\varphi_P^2 + \varphi_G^2)`, and the measure is the sum of
+    :math:`(1 + \xi)^2 / 4` over the image divided by the number of pixels minus 1, as the authors' code has it; so it
+    can slightly exceed 1. Both maps are binary, so there are but four kinds of pixels, and counting them is enough.
+    Where the ground truth is all background (or all foreground), the value is the part of the prediction that is so.
+
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
+
+    Returns:
+        Adaptive value and curve.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
+    """
+    return alignment_from_counts(threshold_counts(prediction, target, normalize=normalize, ignore_index=ignore_index))
+
+
+def alignment_from_counts(counts: ThresholdCounts) -> AlignmentResult:
+    """Turn counts of pixels into the E-measure; see `enhanced_alignment_measure`."""
+    positives, pixels = counts.positives, counts.pixels
+    return AlignmentResult(
+        _alignment(counts.adaptive_tp, counts.adaptive_fp, positives, pixels),
+        _alignment(counts.tp, counts.fp, positives[:, None], pixels[:, None]),
+    )
+
+
+def _alignment(tp: Tensor, fp: Tensor, positives: Tensor, pixels: Tensor) -> Tensor:
+    tp, fp, positives, pixels = tp.double(), fp.double(), positives.double(), pixels.double()
+    predicted = (tp + fp) / pixels
+    true = positives / pixels
+    total = torch.zeros_like(tp)
+    for count, p, g in (
+        (tp, 1 - predicted, 1 - true),
+        (fp, 1 - predicted, -true),
+        (positives - tp, -predicted, 1 - true),
+        (pixels - positives - fp, -predicted, -true),
+    ):
+        squares = p * p + g * g
+        aligned = 2 * p * g / torch.where(squares > 0, squares, 1)
+        total = total + count * (1 + aligned) ** 2 / 4
+    total = torch.where(positives == 0, pixels - tp - fp, total)
+    total = torch.where(positives == pixels, tp + fp, total)
+    # A single pixel has no variance to divide by; its value is that of the pixel.
+    return total / (pixels - 1).clamp(min=1)

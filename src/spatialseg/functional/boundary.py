@@ -1,0 +1,123 @@
+"""Measures of the boundary of foreground masks."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spatialseg.functional.distance import distance_to_foreground
+from spatialseg.functional.maps import Maps, as_maps
+
+
+class BoundaryFResult(NamedTuple):
+    """Each of shape (N,), float64, in [0, 1]."""
+
+    f: Tensor
+    precision: Tensor
+    recall: Tensor
+
+
+def boundary_iou(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    threshold: float = 0.5,
+    dilation_ratio: float = 0.02,
+    ignore_index: int | None = 255,
+) -> Tensor:
+    """Compute the Boundary IoU of each image (Cheng et al., *Boundary IoU*, CVPR 2021).
+
+    The intersection over union of the two inner boundary regions: the pixels of each mask within d pixels (chessboard
+    distance, beyond the image is background) of what is not in it; d = `dilation_ratio` of the image diagonal, rounded,
+    at least 1.
+
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        threshold: Probability from which on a pixel is foreground.
+        dilation_ratio: Width of the boundary region, relative to the diagonal.
+        ignore_index: Target value of the pixels that do not count; they are background in both masks.
+
+    Returns:
+        One value in [0, 1] for each image, (N,), float64; 1 where both masks are empty.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
+    """
+    return boundary_iou_of(as_maps(prediction, target, ignore_index=ignore_index), threshold, dilation_ratio)
+
+
+def boundary_iou_of(maps: Maps, threshold: float = 0.5, dilation_ratio: float = 0.02) -> Tensor:
+    """Do the same for maps that `as_maps` has checked."""
+    predicted, true = _masks(maps, threshold)
+    width = max(1, round(dilation_ratio * math.hypot(*true.shape[1:])))
+    predicted, true = predicted & ~_erode(predicted, width), true & ~_erode(true, width)
+    intersection, union = (predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))
+    return torch.where(union > 0, intersection.double() / union.clamp(min=1), 1)
+
+
+def boundary_f_measure(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    threshold: float = 0.5,
+    tolerance_ratio: float = 0.008,
+    ignore_index: int | None = 255,
+) -> BoundaryFResult:
+    """Compute the boundary F-measure of each image (Perazzi et al., CVPR 2016, of DAVIS).
+
+    Precision is the fraction of the predicted contour within r pixels of the true one, recall the reverse, F their
+    harmonic mean. Our reading of what that leaves open: the contour are the mask's pixels with a neighbour (of four,
+    inside the image) that is not in the mask; the distance is Euclidean; r = `tolerance_ratio` of the image diagonal,
+    rounded up.
+
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        threshold: Probability from which on a pixel is foreground.
+        tolerance_ratio: r relative to the diagonal.
+        ignore_index: Target value of the pixels that do not count; they are background in both masks.
+
+    Returns:
+        F, precision and recall; all 1 where neither mask has a contour, all 0 where one has none.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
+    """
+    return boundary_f_measure_of(as_maps(prediction, target, ignore_index=ignore_index), threshold, tolerance_ratio)
+
+
+def boundary_f_measure_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: float = 0.008) -> BoundaryFResult:
+    """Do the same for maps that `as_maps` has checked."""
+    predicted, true = (_contour(mask) for mask in _masks(maps, threshold))
+    radius = math.ceil(tolerance_ratio * math.hypot(*true.shape[1:]))
+    near_true, near_predicted = (distance_to_foreground(contour) <= radius for contour in (true, predicted))
+    predicted_pixels, true_pixels = predicted.sum(dim=(1, 2)), true.sum(dim=(1, 2))
+    precision = (predicted & near_true).sum(dim=(1, 2)).double() / predicted_pixels.clamp(min=1)
+    recall = (true & near_predicted).sum(dim=(1, 2)).double() / true_pixels.clamp(min=1)
+    both_empty = (predicted_pixels == 0) & (true_pixels == 0)
+    precision, recall = precision.masked_fill(both_empty, 1), recall.masked_fill(both_empty, 1)
+    total = precision + recall
+    return BoundaryFResult(2 * precision * recall / total.where(total > 0, 1), precision, recall)
+
+
+def _masks(maps: Maps, threshold: float) -> tuple[Tensor, Tensor]:
+    predicted = maps.prediction >= threshold
+    return predicted if maps.valid is None else predicted & maps.valid, maps.foreground
+
+
+def _erode(mask: Tensor, width: int) -> Tensor:
+    """Erode (N, H, W) by a square of side 2·width + 1; beyond the image is background."""
+    side = 2 * width + 1
+    sums = F.pad(mask.int(), (width + 1, width, width + 1, width)).cumsum(dim=1, dtype=torch.int32)
+    sums = sums[:, side:] - sums[:, :-side]
+    sums = sums.cumsum(dim=2, dtype=torch.int32)
+    return sums[:, :, side:] - sums[:, :, :-side] == side * side
+
+
+def _contour(mask: Tensor) -> Tensor:
+    inside = F.pad(mask, (1, 1, 1, 1), value=True)
+    surrounded = inside[:, :-2, 1:-1] & inside[:, 2:, 1:-1] & inside[:, 1:-1, :-2] & inside[:, 1:-1, 2:]
+    return mask & ~surrounded

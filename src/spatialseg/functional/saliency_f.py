@@ -1,0 +1,61 @@
+"""The F-measure of thresholded saliency maps (Achanta et al., CVPR 2009)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spatialseg.functional.thresholds import ThresholdCounts, threshold_counts
+
+
+class SaliencyFResult(NamedTuple):
+    """Float64 values in [0, 1]; index k of the curves is the threshold k/255."""
+
+    adaptive: Tensor
+    """F-measure at the adaptive threshold min(1, twice the mean of the prediction), (N,)."""
+    curve: Tensor
+    """F-measure at each threshold, (N, 256)."""
+    precision: Tensor
+    """Precision at each threshold, (N, 256); 0 where no pixel reaches it."""
+    recall: Tensor
+    """Recall at each threshold, (N, 256); 0 for an image without foreground."""
+
+
+def saliency_f_measure(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    beta2: float = 0.3,
+    normalize: bool = False,
+    ignore_index: int | None = 255,
+) -> SaliencyFResult:
+    """Compute the F-measure of each image at 256 thresholds and at the adaptive one.
+
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        beta2: β², the weight of recall against precision; positive. The field uses 0.3.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
+
+    Returns:
+        Adaptive value and curves.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
+    """
+    counts = threshold_counts(prediction, target, normalize=normalize, ignore_index=ignore_index)
+    return saliency_f_from_counts(counts, beta2)
+
+
+def saliency_f_from_counts(counts: ThresholdCounts, beta2: float = 0.3) -> SaliencyFResult:
+    """Turn counts of pixels into F-measure, precision and recall; see `saliency_f_measure`."""
+    adaptive, _, _ = _f_measure(counts.adaptive_tp, counts.adaptive_fp, counts.positives, beta2)
+    return SaliencyFResult(adaptive, *_f_measure(counts.tp, counts.fp, counts.positives[:, None], beta2))
+
+
+def _f_measure(tp: Tensor, fp: Tensor, positives: Tensor, beta2: float) -> tuple[Tensor, Tensor, Tensor]:
+    precision = tp.double() / (tp + fp).clamp(min=1)
+    recall = tp.double() / positives.clamp(min=1)
+    denominator = beta2 * precision + recall
+    return (1 + beta2) * precision * recall / torch.where(tp > 0, denominator, 1), precision, recall

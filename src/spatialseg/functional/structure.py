@@ -1,0 +1,125 @@
+"""The S-measure (Fan et al., *Structure-measure: A New Way to Evaluate Foreground Maps*, ICCV 2017)."""
+
+import torch
+from torch import Tensor
+
+from spatialseg.functional.maps import Maps, as_maps
+
+# Of the squares' sum, below which a variance is the rounding of constant values.
+_ROUNDING = 1e-13
+
+
+def structure_measure(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 0.5,
+    normalize: bool = False,
+    ignore_index: int | None = 255,
+) -> Tensor:
+    r"""Compute the S-measure of each image: :math:`S = \max(0, \alpha S_o + (1 - \alpha) S_r)`.
+
+    :math:`S_o` compares mean and spread of the prediction on foreground and on background with the ideal.
+    :math:`S_r` cuts the image in four at the centroid of the foreground and takes the mean of their structural
+    similarities, weighted by area. Ground truth that is all background scores 1 minus the mean prediction, all
+    foreground the mean prediction. A part that is empty (the centroid in the last row or column) adds nothing, where
+    PySODMetrics gives NaN.
+
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        alpha: Weight α in [0, 1] of the object term.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
+
+    Returns:
+        One value in [0, 1] for each image, (N,), float64.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`; or `alpha` is outside [0, 1].
+    """
+    return structure_measure_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index), alpha)
+
+
+def structure_measure_of(maps: Maps, alpha: float = 0.5) -> Tensor:
+    """Do the same for maps that `as_maps` has checked."""
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+    if maps.prediction.device.type == "cpu":
+        from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
+
+        sums = compiled.quadrant_sums(maps)
+    else:
+        sums = quadrant_sums(maps)
+    whole = sums.sum(dim=(1, 2))
+    pixels, total = whole[..., 0].sum(dim=1), whole[..., 1].sum(dim=1)
+    positives = whole[:, 1, 0]
+    score = alpha * _object_similarity(whole) + (1 - alpha) * _region_similarity(sums)
+    mean = total / pixels
+    score = torch.where(positives == 0, 1 - mean, torch.where(positives == pixels, mean, score))
+    return score.clamp(min=0)
+
+
+def quadrant_sums(maps: Maps) -> Tensor:
+    """Sum the prediction over the four parts of the image that meet at the centroid of the foreground.
+
+    Args:
+        maps: What `as_maps` returns.
+
+    Returns:
+        Sums, (N, 2, 2, 2, 3), float64: upper or lower, left or right, background or foreground; pixels, sum, squares.
+    """
+    prediction, foreground, valid = maps
+    prediction = prediction.detach().double()
+    inside = foreground.double()
+    outside = (~foreground if valid is None else ~foreground & valid).double()
+    _, height, width = prediction.shape
+    row = torch.arange(height, dtype=torch.float64, device=prediction.device)
+    column = torch.arange(width, dtype=torch.float64, device=prediction.device)
+    positives = inside.sum(dim=(1, 2)).clamp(min=1)
+    # The part above (left of) the centroid contains it, as in the authors' code.
+    upper = row <= ((inside.sum(dim=2) @ row) / positives).round()[:, None]
+    lefty = column <= ((inside.sum(dim=1) @ column) / positives).round()[:, None]
+    rows = torch.stack([upper, ~upper], dim=1).double()
+    columns = torch.stack([lefty, ~lefty], dim=1).double()
+    kinds = torch.stack([outside, inside], dim=1)
+    powers = torch.stack([torch.ones_like(prediction), prediction, prediction**2], dim=1)
+    maps6 = (kinds[:, :, None] * powers[:, None]).flatten(1, 2)
+    sums = torch.einsum("nuh,nmhw,nlw->nulm", rows, maps6, columns)
+    return sums.view(-1, 2, 2, 2, 3)
+
+
+def _variance(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
+    """Return the unbiased variance, 0 for constant values and for fewer than two."""
+    deviation = squares - total * (total / count.clamp(min=1))
+    return torch.where(deviation > _ROUNDING * squares, deviation, 0) / (count - 1).clamp(min=1)
+
+
+def _object_similarity(sums: Tensor) -> Tensor:
+    """Return S_o from sums over the whole image, (N, 2, 3); equations 5 to 7."""
+    count, total, squares = sums.unbind(dim=-1)
+    spread = _variance(count, total, squares).sqrt()
+    mean = total / count.clamp(min=1)
+    mean = torch.stack([1 - mean[:, 0], mean[:, 1]], dim=1)  # on background, the lower the prediction the better
+    similarity = 2 * mean / (mean**2 + 1 + spread)
+    return (similarity * count).sum(dim=1) / count.sum(dim=1)
+
+
+def _region_similarity(sums: Tensor) -> Tensor:
+    """Return S_r from sums over the four parts, (N, 2, 2, 2, 3); equations 1 to 4."""
+    sums = sums.flatten(1, 2)
+    count = sums[..., 0].sum(dim=2)
+    inside = sums[..., 1, 0]
+    total, squares = sums[..., 1].sum(dim=2), sums[..., 2].sum(dim=2)
+    x, y = total / count.clamp(min=1), inside / count.clamp(min=1)
+    variance = _variance(count, total, squares)
+    free = (count - 1).clamp(min=1)
+    covariance = (sums[..., 1, 1] - total * y) / free
+    numerator = 4 * x * y * torch.where((inside == count) | (variance == 0), 0, covariance)
+    denominator = (x**2 + y**2) * (variance + inside * (1 - y) / free)
+    similarity = torch.where(
+        numerator != 0,
+        numerator / torch.where(denominator > 0, denominator, 1),
+        (denominator == 0).to(numerator.dtype),
+    )
+    return (similarity * count).sum(dim=1) / count.sum(dim=1)
