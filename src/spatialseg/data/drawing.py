@@ -352,8 +352,9 @@ def _object(rng: Rng, canvas: Field, ground: Lab, inside: Field, radius: float, 
     palette = _palette(rng, _contrasting(rng, ground), rng.uniform(0.04, 0.1))
     paint = _paint(_texture(rng, size, radius * rng.uniform(0.25, 0.9)), palette)
     rise_down, rise_right = np.gradient(inside)
+    facing = np.clip(rise_right * light[0] + rise_down * light[1], -1, 1)  # steeper than 1 where the outline is ragged
     rim = np.exp(-np.clip(inside, 0, None) / (0.25 * radius))
-    paint *= (1 + rng.uniform(0.15, 0.5) * rim * (rise_right * light[0] + rise_down * light[1]))[..., None]
+    paint *= (1 + rng.uniform(0.15, 0.5) * rim * facing)[..., None]
     _blend(canvas, paint, np.clip(inside + 0.5, 0, 1))
 
 

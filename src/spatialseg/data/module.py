@@ -243,7 +243,7 @@ class SegmentationDataModule(LightningDataModule):
         length = len(samples)  # type: ignore[arg-type]
         return DataLoader(
             TrainingSamples(samples, self.augment),
-            self.batch_size,
+            batch_size=self.batch_size,
             sampler=SeededSampler(length, self.seed),
             drop_last=length >= self.batch_size,
             num_workers=self.num_workers,
@@ -272,7 +272,7 @@ class SegmentationDataModule(LightningDataModule):
     def _evaluation(self, samples: Dataset[Any]) -> DataLoader[Batch]:
         return DataLoader(
             EvaluationSamples(samples, self.eval_size),
-            self.eval_batch_size,
+            batch_size=self.eval_batch_size,  # by keyword: Lightning makes the loader anew to predict
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -37,7 +37,7 @@ class SceneDataset(Dataset[Sample]):
             self._drawn[index] = self.source.draw(self.split, index)
         image, mask = self._drawn[index]
         name = f"{self.split}_{index:04d}"
-        return {"image": image_tensor(image), "mask": mask_tensor(mask), "name": name}
+        return {"image": image_tensor(image), "mask": mask_tensor(mask.copy()), "name": name}
 
 
 class ProceduralScenes(Source):

@@ -1,0 +1,316 @@
+"""Batches: augmentation keeps image and mask together, evaluation pads and never distorts, order is reproducible."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonargparse import ArgumentParser
+from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
+from PIL import Image
+from torch.nn.functional import interpolate
+from torchvision import tv_tensors
+
+from spatialseg.data import DataError, FolderPairs, ProceduralScenes, SegmentationDataModule
+from spatialseg.data.module import Augment, EvaluationSamples, PadToStride, SeededSampler
+from spatialseg.data.source import SPLITS
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*instantiate_classes")  # newer jsonargparse calls it instantiate
+OVERLAYS = sorted((Path(__file__).parents[2] / "experiments" / "data").glob("*.yaml"))
+
+
+def scenes(**options):
+    return ProceduralScenes(train=10, val=3, test=4, size=64, **options)
+
+
+class Blobs(torch.utils.data.Dataset):
+    """Images of given sizes."""
+
+    def __init__(self, *sizes):
+        self.sizes = sizes
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        image = torch.randint(0, 256, (3, *self.sizes[index]), dtype=torch.uint8, generator=generator)
+        mask = (image[0] > 127).byte()
+        return {"image": tv_tensors.Image(image), "mask": tv_tensors.Mask(mask), "name": f"blob{index}"}
+
+
+class TestTraining:
+    def test_batches(self):
+        module = SegmentationDataModule(scenes(), size=32, batch_size=4)
+        module.setup("fit")
+        loader = module.train_dataloader()
+        batches = list(loader)
+        assert len(batches) == len(loader) == 2  # the last two of ten are left out
+        for batch in batches:
+            assert batch["image"].shape == (4, 3, 32, 32) and batch["image"].dtype == torch.uint8
+            assert batch["mask"].shape == (4, 32, 32) and batch["mask"].dtype == torch.int64
+            assert set(batch["mask"].unique().tolist()) <= {0, 1}
+            assert type(batch["image"]) is type(batch["mask"]) is torch.Tensor
+            assert all(name.startswith("train_") for name in batch["name"])
+        assert len({name for batch in batches for name in batch["name"]}) == 8
+
+    def test_a_batch_larger_than_the_set(self):
+        (batch,) = SegmentationDataModule(scenes(), size=32, batch_size=16).train_dataloader()
+        assert len(batch["image"]) == 10
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        seed=st.integers(0, 2**31),
+        height=st.integers(20, 90),
+        width=st.integers(20, 90),
+        size=st.sampled_from([32, 64, 96]),
+    )
+    def test_image_and_mask_stay_aligned(self, seed, height, width, size):
+        """Red and green encode the pixel's place, and so does the mask: after augmentation they still must agree."""
+        rows, columns = np.mgrid[:height, :width]
+        image = np.stack([rows * 255 / (height - 1), columns * 255 / (width - 1), 0 * rows]).round().astype(np.uint8)
+        torch.manual_seed(seed)
+        augment = Augment(size, (0.3, 1.0), flip=True, color_jitter=0)
+        state = torch.get_rng_state()
+        for channel, length in ((0, height), (1, width)):
+            torch.set_rng_state(state)
+            code = tv_tensors.Mask(torch.from_numpy(image[channel]))
+            crop, mask = augment(tv_tensors.Image(torch.from_numpy(image)), code)
+            step = 255 / (length - 1)
+            error = (crop[channel].float() - mask.float()).abs()
+            # Nearest and bilinear differ by up to half a source pixel; antialiasing pulls in the outermost ones.
+            assert error[2:-2, 2:-2].max() <= 0.75 * step + 2
+            assert (
+                abs((crop[channel].float() - mask.float())[2:-2, 2:-2].mean()) <= 0.1 * step + 1
+            )  # and on neither side
+
+    def test_the_crop_covers_the_range_of_scales_and_both_hands(self):
+        columns = torch.arange(100, dtype=torch.uint8).expand(3, 100, 100)
+        augment = Augment(50, (0.25, 1.0), flip=True, color_jitter=0)
+        torch.manual_seed(0)
+        crops = [augment(tv_tensors.Image(columns), tv_tensors.Mask(columns[0]))[1].int() for _ in range(200)]
+        spans = torch.tensor([int(crop[25, -1] - crop[25, 0]) for crop in crops])
+        assert 0.35 < (spans < 0).float().mean() < 0.65
+        assert spans.abs().min() < 50 and spans.abs().max() > 90
+        still = Augment(50, (1.0, 1.0), flip=False, color_jitter=0)
+        image, _ = still(tv_tensors.Image(columns), tv_tensors.Mask(columns[0]))
+        expected = interpolate(columns[None].float(), (50, 50), mode="bilinear", antialias=True)[0]
+        assert (image.float() - expected).abs().max() <= 1
+
+    def test_colour_jitter_leaves_the_mask(self):
+        sample = Blobs((32, 32))[0]
+        torch.manual_seed(0)
+        image, mask = Augment(32, (1.0, 1.0), flip=False, color_jitter=0.5)(sample["image"], sample["mask"])
+        assert (mask == sample["mask"]).all()
+        assert (image != sample["image"]).float().mean() > 0.5
+
+    def test_ignored_pixels_stay_ignored(self):
+        mask = tv_tensors.Mask(torch.full((40, 40), 255, dtype=torch.uint8))
+        mask[10:30, 10:30] = 3
+        _, out = Augment(64, (0.5, 1.0), flip=True, color_jitter=0.2)(Blobs((40, 40))[0]["image"], mask)
+        assert set(out.unique().tolist()) == {3, 255}
+
+    def test_size_must_fit_the_stride(self):
+        with pytest.raises(ValueError, match="multiple of the stride 32, got 100; try 128"):
+            SegmentationDataModule(size=100)
+
+
+class TestReproducibility:
+    @staticmethod
+    def epochs(workers=0, seed=0, count=2):
+        torch.manual_seed(seed + 17)  # the global state must not matter
+        loader = SegmentationDataModule(
+            scenes(), size=32, batch_size=5, num_workers=workers, seed=seed
+        ).train_dataloader()
+        return [list(loader) for _ in range(count)]
+
+    @staticmethod
+    def same(one, other):
+        return all(
+            a["name"] == b["name"] and (a["image"] == b["image"]).all() and (a["mask"] == b["mask"]).all()
+            for a, b in zip(one, other, strict=True)
+        )
+
+    def test_neither_workers_nor_global_state_matter(self):
+        first, second = self.epochs()
+        torch.manual_seed(99)
+        again = self.epochs(workers=2)
+        assert self.same(first, again[0]) and self.same(second, again[1])
+        assert not self.same(first, second)
+        assert not self.same(first, self.epochs(seed=1)[0])
+
+    def test_the_global_state_is_left_alone(self):
+        loader = SegmentationDataModule(scenes(), size=32, batch_size=5).train_dataloader()
+        iterator = iter(loader)
+        state = torch.get_rng_state()
+        next(iterator)
+        assert (torch.get_rng_state() == state).all()
+
+    def test_an_epoch_can_be_chosen(self):
+        sampler = SeededSampler(20, seed=3)
+        passes = [list(sampler) for _ in range(3)]
+        sampler.set_epoch(1)
+        assert list(sampler) == passes[1]
+        assert all(sorted(index for index, _ in draws) == list(range(20)) for draws in passes)
+        assert passes[0] != passes[1] and len({seed for draws in passes for _, seed in draws}) == 60
+
+    def test_ranks_share_out_one_order(self):
+        def rank(number):
+            return DistributedSamplerWrapper(SeededSampler(10), num_replicas=2, rank=number, shuffle=False)
+
+        for _ in range(2):
+            both = [draw for pair in zip(rank(0), rank(1), strict=True) for draw in pair]
+            assert both == list(SeededSampler(10))
+
+    def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(self, tmp_path):
+        class Recorder(LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.zeros(()))
+                self.seen = []
+
+            def training_step(self, batch, _):
+                self.seen.append((self.current_epoch, batch["name"], int(batch["image"].sum())))
+                return self.weight * 0
+
+            def configure_optimizers(self):
+                return torch.optim.SGD(self.parameters(), 0.1)
+
+        def fit(epochs, checkpoint=None):
+            recorder = Recorder()
+            options = dict.fromkeys(
+                ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
+            )
+            trainer = Trainer(accelerator="cpu", max_epochs=epochs, limit_val_batches=0, **options)
+            trainer.fit(recorder, SegmentationDataModule(scenes(), size=32, batch_size=5), ckpt_path=checkpoint)
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+            return recorder.seen
+
+        whole = fit(3)
+        begun = fit(1)
+        assert begun + fit(3, tmp_path / "last.ckpt") == whole
+        assert len({total for *_, total in whole}) == 6
+
+
+class TestEvaluation:
+    @settings(deadline=None, max_examples=40)
+    @given(
+        # Not narrower: PyTorch's antialiased uint8 resize is wrong for images one pixel wide.
+        sizes=st.lists(st.tuples(st.integers(12, 80), st.integers(12, 80)), min_size=1, max_size=4),
+        size=st.integers(16, 70),
+        stride=st.sampled_from([1, 8, 32]),
+    )
+    def test_padding(self, sizes, size, stride):
+        samples = EvaluationSamples(Blobs(*sizes), size)
+        batch = PadToStride(stride)([samples[index] for index in range(len(samples))])
+        assert batch["image"].dtype == torch.uint8
+        assert [tuple(mask.shape) for mask in batch["mask"]] == batch["native"] == sizes
+        for axis in (0, 1):
+            padded, largest = batch["image"].shape[2 + axis], max(part[axis] for part in batch["size"])
+            assert padded % stride == 0 and largest <= padded < largest + stride
+        for index, (height, width) in enumerate(batch["size"]):
+            native = sizes[index]
+            assert max(height, width) == size  # and the aspect is kept, to half a pixel
+            assert abs(min(height, width) - max(1, min(native) * size / max(native))) <= 0.5
+            image = batch["image"][index]
+            assert not image[:, height:].any() and not image[:, :, width:].any()
+            original = Blobs(*sizes)[index]["image"].as_subclass(torch.Tensor)[None].float()
+            expected = interpolate(original, (height, width), mode="bilinear", antialias=True)[0]
+            assert (image[:, :height, :width].float() - expected).abs().max() <= 1
+            assert (batch["mask"][index] == Blobs(*sizes)[index]["mask"]).all()
+            assert batch["mask"][index].dtype == torch.int64
+
+    def test_no_resampling_at_native_size(self):
+        source = scenes()
+        batch = next(iter(SegmentationDataModule(source, size=32, eval_size=64, batch_size=2).val_dataloader()))
+        for index, (height, width) in enumerate(batch["size"]):
+            assert (batch["image"][index, :, :height, :width] == source.dataset("val")[index]["image"]).all()
+
+    def test_splits_and_batch_sizes(self):
+        module = SegmentationDataModule(scenes(), size=32, batch_size=2, eval_batch_size=3)
+        assert [batch["name"] for batch in module.val_dataloader()] == [["val_0000", "val_0001", "val_0002"]]
+        assert [len(batch["image"]) for batch in module.test_dataloader()] == [3, 1]
+        assert [len(batch["mask"]) for batch in module.test_dataloader()] == [3, 1]
+        assert max(max(batch["size"][0]) for batch in module.val_dataloader()) == 32
+
+    def test_workers_deliver_the_same(self):
+        def batches(workers):
+            return list(SegmentationDataModule(scenes(), size=32, batch_size=2, num_workers=workers).test_dataloader())
+
+        for one, other in zip(batches(0), batches(1), strict=True):
+            assert (one["image"] == other["image"]).all() and one["size"] == other["size"]
+            assert all((a == b).all() for a, b in zip(one["mask"], other["mask"], strict=True))
+
+
+class TestPrediction:
+    def test_a_folder_or_one_file(self, tmp_path, make_pairs):
+        folder = make_pairs(tmp_path, 3) / "images"
+        module = SegmentationDataModule(FolderPairs("no such folder"), batch_size=2, predict_root=str(folder))
+        module.setup("predict")  # needs no source
+        batches = list(module.predict_dataloader())
+        assert [name for batch in batches for name in batch["name"]] == ["a00", "a01", "a02"]
+        assert all("mask" not in batch and batch["native"][0] == (12, 16) for batch in batches)
+        (batch,) = SegmentationDataModule(predict_root=str(folder / "a01.png")).predict_dataloader()
+        assert batch["name"] == ["a01"] and batch["image"].shape == (1, 3, 96, 128)
+
+    def test_problems(self, tmp_path, make_pairs):
+        def predict(root):
+            with pytest.raises(DataError) as error:
+                SegmentationDataModule(predict_root=root and str(root)).predict_dataloader()
+            return str(error.value)
+
+        assert "set `predict_root`" in predict(None)
+        assert "no file or folder" in predict(tmp_path / "gone")
+        (tmp_path / "empty").mkdir()
+        assert "there are none" in predict(tmp_path / "empty")
+        folder = make_pairs(tmp_path, 3) / "images"
+        (folder / "a00.png").write_bytes(b"")
+        (folder / "a01.png").write_bytes(b"GIF")
+        message = predict(folder)
+        assert "2 problems" in message and "a00.png: the file is empty" in message and "a01.png: cannot" in message
+        Image.new("L", (4, 4)).save(folder / "a02.bmp")
+        assert "two files of one name" in predict(folder)
+
+
+class TestSetup:
+    def test_what_the_source_is_can_be_read_before_setup(self):
+        module = SegmentationDataModule(ProceduralScenes("multiclass"))
+        assert (module.classes, module.name, module.class_names[0]) == (7, "kinds", "background")
+        assert SegmentationDataModule().name == "shapes"
+
+    def test_the_data_are_checked_once_before_the_first_step(self, tmp_path, make_pairs):
+        folder = make_pairs(tmp_path)
+        (folder / "images/a03.png").write_bytes(b"")
+        with pytest.raises(DataError, match=r"a03\.png: the file is empty"):
+            SegmentationDataModule(FolderPairs(folder)).setup("fit")
+
+    def test_workers_by_default(self, tmp_path):
+        assert SegmentationDataModule().num_workers == 0
+        assert 0 <= SegmentationDataModule(FolderPairs(tmp_path)).num_workers <= 8
+
+    @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+    def test_overlays(self, overlay):
+        """Every overlay is understood, says how to use it, and holds no more than the data."""
+        text = overlay.read_text()
+        assert f"# make train EXP=saliency_wfb DATA={overlay.stem}" in text
+        assert list(yaml.safe_load(text)) == ["data"]
+        parser = ArgumentParser()
+        parser.add_class_arguments(SegmentationDataModule, "data")
+        module = parser.instantiate_classes(parser.parse_string(text)).data
+        assert module.name == overlay.stem and len(module.class_names) == module.classes
+
+    @pytest.mark.parametrize("name", ["ecssd", "person", "camvid"])
+    def test_overlays_on_their_data(self, shared_data, monkeypatch, name):
+        monkeypatch.setenv("SPATIALSEG_DATA", str(shared_data))
+        parser = ArgumentParser()
+        parser.add_class_arguments(SegmentationDataModule, "data")
+        (overlay,) = [path for path in OVERLAYS if path.stem == name]
+        module = parser.instantiate_classes(parser.parse_string(overlay.read_text())).data
+        assert all(len(module.source.dataset(split)) >= 99 for split in SPLITS)
+        batch = next(iter(module.train_dataloader()))
+        assert batch["image"].shape[1:] == (3, module.size, module.size)
+        assert set(batch["mask"].unique().tolist()) <= {*range(max(2, module.classes)), 255}
