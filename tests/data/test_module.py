@@ -177,6 +177,9 @@ class TestReproducibility:
                 self.seen.append((self.current_epoch, batch["name"], int(batch["image"].sum())))
                 return self.weight * 0
 
+            def validation_step(self, *_):
+                pass
+
             def configure_optimizers(self):
                 return torch.optim.SGD(self.parameters(), 0.1)
 
@@ -220,7 +223,8 @@ class TestEvaluation:
             assert not image[:, height:].any() and not image[:, :, width:].any()
             original = Blobs(*sizes)[index]["image"].as_subclass(torch.Tensor)[None].float()
             expected = interpolate(original, (height, width), mode="bilinear", antialias=True)[0]
-            assert (image[:, :height, :width].float() - expected).abs().max() <= 1
+            error = (image[:, :height, :width].float() - expected).abs().max()
+            assert error < 1.01  # two passes, each rounded to whole numbers
             assert (batch["mask"][index] == Blobs(*sizes)[index]["mask"]).all()
             assert batch["mask"][index].dtype == torch.int64
 
