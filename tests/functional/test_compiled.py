@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from spatialseg.functional import compiled, structure, thresholds
+from spatialseg.functional import boundary, compiled, structure, thresholds
 from spatialseg.functional.maps import Maps
 from spatialseg.functional.weighted_f import weighted_counts
 
@@ -95,6 +95,15 @@ def test_histograms_equal_the_tensor_function(drawn):
 @settings(deadline=None, max_examples=100)
 def test_quadrants_equal_the_tensor_function(drawn):
     torch.testing.assert_close(compiled.quadrant_sums(drawn), structure.quadrant_sums(drawn), rtol=1e-12, atol=1e-12)
+
+
+@given(maps(), maps(), st.integers(1, 9))
+@settings(deadline=None, max_examples=100)
+def test_boundary_counts_equal_the_tensor_functions(one, other, width):
+    height, columns = (min(sizes) for sizes in zip(one.foreground.shape[1:], other.foreground.shape[1:], strict=True))
+    masks = one.foreground[:, :height, :columns], other.foreground[:, :height, :columns]
+    for name in ("boundary_region_counts", "contour_counts"):
+        assert torch.equal(getattr(compiled, name)(*masks, width), getattr(boundary, name)(*masks, width))
 
 
 def test_threads_change_nothing():

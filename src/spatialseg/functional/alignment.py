@@ -45,11 +45,10 @@ def enhanced_alignment_measure(
 
 def alignment_from_counts(counts: ThresholdCounts) -> AlignmentResult:
     """Turn counts of pixels into the E-measure; see `enhanced_alignment_measure`."""
-    positives, pixels = counts.positives, counts.pixels
-    return AlignmentResult(
-        _alignment(counts.adaptive_tp, counts.adaptive_fp, positives, pixels),
-        _alignment(counts.tp, counts.fp, positives[:, None], pixels[:, None]),
-    )
+    tp = torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1)
+    fp = torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1)
+    values = _alignment(tp, fp, counts.positives[:, None], counts.pixels[:, None])
+    return AlignmentResult(values[:, 256], values[:, :256])
 
 
 def _alignment(tp: Tensor, fp: Tensor, positives: Tensor, pixels: Tensor) -> Tensor:

@@ -53,9 +53,28 @@ def boundary_iou_of(maps: Maps, threshold: float = 0.5, dilation_ratio: float = 
     """Do the same for maps that `as_maps` has checked."""
     predicted, true = _masks(maps, threshold)
     width = max(1, round(dilation_ratio * math.hypot(*true.shape[1:])))
-    predicted, true = predicted & ~_erode(predicted, width), true & ~_erode(true, width)
-    intersection, union = (predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))
+    if true.device.type == "cpu":
+        from spatialseg.functional import compiled  # imports Numba, which takes a second
+
+        intersection, union = compiled.boundary_region_counts(predicted, true, width)
+    else:
+        intersection, union = boundary_region_counts(predicted, true, width)
     return torch.where(union > 0, intersection.double() / union.clamp(min=1), 1)
+
+
+def boundary_region_counts(predicted: Tensor, true: Tensor, width: int) -> Tensor:
+    """Count the pixels in the intersection and in the union of the inner boundary regions.
+
+    Args:
+        predicted: Mask, (N, H, W), boolean.
+        true: The same.
+        width: Width in pixels of the regions.
+
+    Returns:
+        Intersection and union, (2, N), int64.
+    """
+    predicted, true = predicted & ~_erode(predicted, width), true & ~_erode(true, width)
+    return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))])
 
 
 def boundary_f_measure(
@@ -91,16 +110,38 @@ def boundary_f_measure(
 
 def boundary_f_measure_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: float = 0.008) -> BoundaryFResult:
     """Do the same for maps that `as_maps` has checked."""
-    predicted, true = (_contour(mask) for mask in _masks(maps, threshold))
+    predicted, true = _masks(maps, threshold)
     radius = math.ceil(tolerance_ratio * math.hypot(*true.shape[1:]))
-    near_true, near_predicted = (distance_to_foreground(contour) <= radius for contour in (true, predicted))
-    predicted_pixels, true_pixels = predicted.sum(dim=(1, 2)), true.sum(dim=(1, 2))
-    precision = (predicted & near_true).sum(dim=(1, 2)).double() / predicted_pixels.clamp(min=1)
-    recall = (true & near_predicted).sum(dim=(1, 2)).double() / true_pixels.clamp(min=1)
+    if true.device.type == "cpu":
+        from spatialseg.functional import compiled  # imports Numba, which takes a second
+
+        counts = compiled.contour_counts(predicted, true, radius)
+    else:
+        counts = contour_counts(predicted, true, radius)
+    predicted_pixels, near_true, true_pixels, near_predicted = counts
+    precision = near_true.double() / predicted_pixels.clamp(min=1)
+    recall = near_predicted.double() / true_pixels.clamp(min=1)
     both_empty = (predicted_pixels == 0) & (true_pixels == 0)
     precision, recall = precision.masked_fill(both_empty, 1), recall.masked_fill(both_empty, 1)
     total = precision + recall
     return BoundaryFResult(2 * precision * recall / total.where(total > 0, 1), precision, recall)
+
+
+def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
+    """Count the pixels of two masks' contours, and those of each that the other comes near.
+
+    Args:
+        predicted: Mask, (N, H, W), boolean.
+        true: The same.
+        radius: Euclidean distance in pixels within which contours match.
+
+    Returns:
+        Pixels of the predicted contour, of them matched, pixels of the true contour, of them matched, (4, N), int64.
+    """
+    predicted, true = _contour(predicted), _contour(true)
+    near_true, near_predicted = (distance_to_foreground(contour) <= radius for contour in (true, predicted))
+    chosen = predicted, predicted & near_true, true, true & near_predicted
+    return torch.stack([pixels.sum(dim=(1, 2)) for pixels in chosen])
 
 
 def _masks(maps: Maps, threshold: float) -> tuple[Tensor, Tensor]:

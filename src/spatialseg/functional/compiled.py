@@ -83,6 +83,53 @@ def quadrant_sums(maps: Maps) -> Tensor:
     return torch.from_numpy(sums)
 
 
+def boundary_region_counts(predicted: Tensor, true: Tensor, width: int) -> Tensor:
+    """Count as the twin in `boundary` does.
+
+    Args:
+        predicted: Mask, (N, H, W), boolean, on the CPU.
+        true: The same.
+        width: Width in pixels of the regions.
+
+    Returns:
+        Pixels in the intersection and in the union of the inner boundary regions, (2, N), int64.
+    """
+    masks, others = (mask.contiguous().view(torch.uint8).numpy() for mask in (predicted, true))
+    counts = np.empty((2, len(masks)), np.int64)
+
+    def one(image: int) -> None:
+        counts[:, image] = _kernels.boundary_region_counts(masks[image], others[image], width)
+
+    _for_each(len(masks), one)
+    return torch.from_numpy(counts)
+
+
+def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
+    """Count as the twin in `boundary` does.
+
+    Args:
+        predicted: Mask, (N, H, W), boolean, on the CPU.
+        true: The same.
+        radius: Euclidean distance in pixels within which contours match.
+
+    Returns:
+        Pixels of the predicted contour, of them matched, pixels of the true contour, of them matched, (4, N), int64.
+    """
+    masks, others = (mask.contiguous().view(torch.uint8).numpy() for mask in (predicted, true))
+    counts = np.empty((4, len(masks)), np.int64)
+    reach = range(-radius, radius + 1)
+    disk = [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx <= radius * radius]
+    steps = np.array(sorted(disk, key=lambda step: step[0] ** 2 + step[1] ** 2))
+
+    def one(image: int) -> None:
+        contours = _kernels.contour(masks[image]), _kernels.contour(others[image])
+        counts[:2, image] = _kernels.matched(*contours, steps)
+        counts[2:, image] = _kernels.matched(*contours[::-1], steps)
+
+    _for_each(len(masks), one)
+    return torch.from_numpy(counts)
+
+
 def _arrays(maps: Maps) -> tuple[_kernels.Array, _kernels.Array]:
     mask = maps.foreground.contiguous().view(torch.uint8)
     if maps.valid is not None:

@@ -50,16 +50,16 @@ def as_maps(
         )
     if prediction.device != target.device:
         raise ValueError(f"prediction is on {prediction.device}, target on {target.device}; move one to the other")
+    low, high = torch.aminmax(prediction.detach().flatten(1), dim=1)
     if prediction.dtype is torch.uint8:
-        prediction = prediction.double() / 255
+        prediction, low, high = prediction.double().div_(255), low.double() / 255, high.double() / 255
     elif not prediction.is_floating_point():
         raise ValueError(f"prediction must be floating-point or uint8, got {prediction.dtype}")
     elif prediction.dtype is not torch.float64:
-        prediction = prediction.float()
+        prediction, low, high = prediction.float(), low.float(), high.float()
 
     foreground = target if target.dtype is torch.bool else target == 1
     ignored = None if ignore_index is None or target.dtype is torch.bool else target == ignore_index
-    low, high = torch.aminmax(prediction.detach().flatten(1), dim=1)
     # A NaN makes both extremes NaN, and no comparison with NaN holds.
     sound = (low >= 0) & (high <= 1)
     if target.dtype is torch.bool:
@@ -92,7 +92,7 @@ def _stretch(prediction: Tensor, low: Tensor, high: Tensor) -> Tensor:
     low = low.masked_fill(constant, 0)[:, None, None]
     high = high.masked_fill(constant, 1)[:, None, None]
     # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
-    return (prediction - low) / (high - low)
+    return (prediction - low).div_(high - low)
 
 
 def _prediction_fault(prediction: Tensor, image: int) -> str:

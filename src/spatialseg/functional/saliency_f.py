@@ -50,12 +50,9 @@ def saliency_f_measure(
 
 def saliency_f_from_counts(counts: ThresholdCounts, beta2: float = 0.3) -> SaliencyFResult:
     """Turn counts of pixels into F-measure, precision and recall; see `saliency_f_measure`."""
-    adaptive, _, _ = _f_measure(counts.adaptive_tp, counts.adaptive_fp, counts.positives, beta2)
-    return SaliencyFResult(adaptive, *_f_measure(counts.tp, counts.fp, counts.positives[:, None], beta2))
-
-
-def _f_measure(tp: Tensor, fp: Tensor, positives: Tensor, beta2: float) -> tuple[Tensor, Tensor, Tensor]:
+    tp = torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1)
+    fp = torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1)
     precision = tp.double() / (tp + fp).clamp(min=1)
-    recall = tp.double() / positives.clamp(min=1)
-    denominator = beta2 * precision + recall
-    return (1 + beta2) * precision * recall / torch.where(tp > 0, denominator, 1), precision, recall
+    recall = tp.double() / counts.positives.clamp(min=1)[:, None]
+    f = (1 + beta2) * precision * recall / torch.where(tp > 0, beta2 * precision + recall, 1)
+    return SaliencyFResult(f[:, 256], f[:, :256], precision[:, :256], recall[:, :256])

@@ -51,6 +51,11 @@ def structure_measure_of(maps: Maps, alpha: float = 0.5) -> Tensor:
         sums = compiled.quadrant_sums(maps)
     else:
         sums = quadrant_sums(maps)
+    return structure_measure_from_sums(sums, alpha)
+
+
+def structure_measure_from_sums(sums: Tensor, alpha: float = 0.5) -> Tensor:
+    """Do the same from what `quadrant_sums` returns."""
     whole = sums.sum(dim=(1, 2))
     pixels, total = whole[..., 0].sum(dim=1), whole[..., 1].sum(dim=1)
     positives = whole[:, 1, 0]
