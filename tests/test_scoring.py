@@ -1,0 +1,222 @@
+import csv
+import json
+import math
+import warnings
+
+import numpy as np
+import py_sod_metrics
+import pytest
+import torch
+from PIL import Image
+
+from spatialseg.metrics import saliency_metrics
+from spatialseg.scoring import MEASURES, PRESETS, ScoringError, main, read_grey, score
+
+
+def write(folder, name, grey):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(grey).save(folder / name)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Six images of several sizes, one mask empty; two methods, the second worse."""
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        height, width = rng.integers(30, 60, 2)
+        mask = np.zeros((height, width), np.uint8)
+        if index != 4:
+            mask[8:20, 5 + index : 25] = 255
+        write(tmp_path / "gt", f"{index}.png", mask)
+        for method, noise in (("good", 40), ("bad", 150)):
+            grey = 0.6 * np.roll(mask, 2, axis=1) + rng.random(mask.shape) * noise
+            write(tmp_path / method, f"{index}.png", np.clip(grey, 0, 255).astype(np.uint8))
+    return tmp_path
+
+
+def run(files, *arguments, gt="gt"):
+    main(
+        [
+            "--pred",
+            str(files / "good"),
+            str(files / "bad"),
+            "--gt",
+            str(files / gt),
+            "--out",
+            str(files / "out"),
+            *arguments,
+        ]
+    )
+
+
+def pysodmetrics(maps, masks):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        measures = [
+            getattr(py_sod_metrics, kind)() for kind in ("WeightedFmeasure", "Smeasure", "Emeasure", "Fmeasure", "MAE")
+        ]
+        for path in sorted(masks.iterdir()):
+            for measure in measures:
+                measure.step(read_grey(maps / path.name), read_grey(path))
+        w, s, e, f, mae = (measure.get_results() for measure in measures)
+    e, f = e["em"], f["fm"]
+    means = [
+        w["wfm"],
+        s["sm"],
+        e["adp"],
+        e["curve"].mean(),
+        e["curve"].max(),
+        f["adp"],
+        f["curve"].mean(),
+        f["curve"].max(),
+    ]
+    return dict(zip(MEASURES, [*means, mae["mae"]], strict=False))
+
+
+def test_preset_of_pysodmetrics(files):
+    (result,) = score({"good": files / "good"}, {"gt": files / "gt"}, PRESETS["pysodmetrics"])
+    expected = pysodmetrics(files / "good", files / "gt")
+    assert {name: result.means[name] for name in expected} == pytest.approx(expected, abs=1e-10)
+    assert result.empty == 1 and len(result.images) == 6
+
+
+def test_preset_of_pysodmetrics_on_real_maps(shared_data):
+    folder = shared_data / "sod_maps"
+    (result,) = score({"maps": folder / "preds"}, {"sod": folder / "masks"}, PRESETS["pysodmetrics"])
+    assert result.means["weighted_f"] == pytest.approx(0.5579812753638986, abs=1e-9)
+    expected = pysodmetrics(folder / "preds", folder / "masks")
+    assert {name: result.means[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+
+
+def test_default_is_the_metric_classes(files):
+    (result,) = score({"good": files / "good"}, {"gt": files / "gt"})
+    metrics = saliency_metrics(full=True)
+    with pytest.warns(UserWarning, match="not counted"):
+        for path in sorted((files / "gt").iterdir()):
+            prediction = torch.tensor(read_grey(files / "good" / path.name))[None]
+            metrics.update(prediction, torch.tensor(read_grey(path) > 127)[None])
+    expected = {name: value.item() for name, value in metrics.compute().items()}
+    assert set(expected) == set(MEASURES)
+    assert result.means == pytest.approx(expected, abs=1e-10)
+    assert math.isnan(result.images["4"]["weighted_f"])
+
+
+def test_everything_is_written(files, capsys):
+    run(files, "--preset", "pysodmetrics")
+    out = files / "out"
+    printed = capsys.readouterr().out
+    assert "good" in printed and "6/6" in printed and "stretched to [0, 1]" in printed
+    with (out / "scores.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["method"] for row in table] == ["good", "bad"]
+    assert float(table[0]["weighted_f"]) > float(table[1]["weighted_f"])
+    content = json.loads((out / "scores.json").read_text())
+    assert content["conventions"]["normalize"] is True
+    assert content["results"][0]["empty"] == 1
+    assert content["results"][1]["f_max"] == float(table[1]["f_max"])
+    assert f"{float(table[0]['weighted_f']):.4f}" in (out / "scores.md").read_text()
+    assert "\\toprule" in (out / "scores.tex").read_text()
+    with (out / "images_bad_gt.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 and np.mean([float(row["mae"]) for row in rows]) == pytest.approx(float(table[1]["mae"]))
+    for name in ("curves_gt.png", "sheet_good_gt.png", "sheet_bad_gt.png"):
+        picture = np.asarray(Image.open(out / name).convert("L"))
+        assert picture.std() > 10
+
+
+def test_several_data_sets(files):
+    for method in ("good", "bad"):
+        for dataset, names in (("one", "012"), ("two", "35")):
+            for name in names:
+                write(files / "many" / method / dataset, f"{name}.png", read_grey(files / method / f"{name}.png"))
+                write(files / "truth" / dataset, f"{name}.png", read_grey(files / "gt" / f"{name}.png"))
+    out = files / "out"
+    arguments = ["--pred", f"first={files}/many/good", "--pred", f"second={files}/many/bad", "--figures", "pdf"]
+    main([*arguments, "--gt", f"{files}/truth/one", f"{files}/truth/two", "--out", str(out), "--sheet", "0"])
+    results = json.loads((out / "scores.json").read_text())["results"]
+    assert [(row["method"], row["dataset"], row["images"]) for row in results] == [
+        ("first", "one", "3/3"),
+        ("first", "two", "2/2"),
+        ("second", "one", "3/3"),
+        ("second", "two", "2/2"),
+    ]
+    assert (out / "curves_one.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_missing_and_extra_files_are_named(files, capsys):
+    (files / "good" / "2.png").unlink()
+    write(files / "good", "left over.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(SystemExit) as stopped:
+        run(files)
+    assert stopped.value.code == 2
+    assert "good on gt: 1 (2) of 6 masks have no map" in capsys.readouterr().err
+    run(files, "--missing", "skip")
+    printed = capsys.readouterr().out
+    assert "5/6" in printed and "no map for 1 (2) of 6 masks" in printed and "1 (left over)" in printed
+    results = json.loads((files / "out" / "scores.json").read_text())["results"]
+    assert results[0]["missing"] == ["2"] and results[0]["extra"] == ["left over"]
+
+
+def test_other_sizes_are_resized_or_refused(files, capsys):
+    for name in "03":
+        grey = read_grey(files / "bad" / f"{name}.png")
+        write(files / "bad", f"{name}.png", grey[::2, ::2])
+    run(files)
+    assert "bad on gt: 2 maps were resized to their masks" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(files, "--strict")
+    message = capsys.readouterr().err
+    assert "bad on gt: 2 (" in message and "0.png has" in message and "3.png has" in message
+
+
+def test_unreadable_files_are_named(files, capsys):
+    (files / "good" / "1.png").write_bytes(b"")
+    (files / "gt" / "3.png").write_bytes((files / "gt" / "3.png").read_bytes()[:60])
+    with pytest.raises(SystemExit):
+        run(files)
+    message = capsys.readouterr().err
+    assert "1.png cannot be read" in message and "3.png cannot be read" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pred", "nowhere", "--gt", "gt"], "nowhere is no folder"),
+        (["--pred", "empty", "--gt", "gt"], "holds no image"),
+        (["--pred", "double", "--gt", "gt"], "which one counts"),
+        (["--pred", "good", "good", "--gt", "gt"], "two folders are called 'good'"),
+    ],
+)
+def test_unusable_folders(files, capsys, arguments, message):
+    (files / "empty").mkdir()
+    for name in ("0.png", "0.jpg"):
+        write(files / "double", name, np.zeros((4, 4), np.uint8))
+    with pytest.raises(SystemExit):
+        main([part if part.startswith("--") else str(files / part) for part in arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_modes_of_files(tmp_path):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey).convert("RGB").save(tmp_path / "colour.png")
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    for name in ("deep", "colour", "palette"):
+        assert np.array_equal(read_grey(tmp_path / f"{name}.png"), grey), name
+
+
+def test_masks_of_zeros_and_ones(files):
+    for path in (files / "gt").iterdir():
+        write(files / "ones", path.name, read_grey(path) // 255)
+    results = [score({"good": files / "good"}, {"gt": files / folder})[0] for folder in ("gt", "ones")]
+    assert results[0].means == results[1].means
+
+
+def test_workers_change_nothing(files):
+    one, two = (score({"good": files / "good"}, {"gt": files / "gt"}, workers=count)[0] for count in (1, 3))
+    assert one.means == two.means and list(one.images) == list(two.images)
+
+
+def test_error_is_an_exception_of_its_own(files):
+    with pytest.raises(ScoringError):
+        score({"x": files / "nowhere"}, {"gt": files / "gt"})
