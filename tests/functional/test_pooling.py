@@ -52,7 +52,7 @@ def test_equals_a_direct_loop(height, width, window, stride, weights, seed):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("weights", ["uniform", "gaussian"])
 def test_gradcheck(window, stride, weights):
-    values, labels = sample(7, 6, seed=window)
+    values, labels = sample(5, 4, seed=window, channels=1)
     torch.autograd.gradcheck(
         lambda v: selective_pooling(v, labels, window=window, stride=stride, weights=weights), values.requires_grad_()
     )
@@ -62,7 +62,7 @@ def test_second_derivative_is_refused():
     values, labels = sample(5, 5, seed=0)
     pooled = selective_pooling(values.requires_grad_(), labels).square().sum()
     (gradient,) = torch.autograd.grad(pooled, values, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="no autograd formula"):
         gradient.sum().backward()
 
 

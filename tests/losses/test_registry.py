@@ -99,24 +99,28 @@ class BrierLoss(nn.Module):
 """
 
 
-def install(folder: Path, name: str, points: dict[str, str], source: str) -> None:
-    """Install a package with entry points into a folder, as pip does with any wheel."""
-    wheel = folder / f"{name}-1.0-py3-none-any.whl"
+def wheel(folder: Path, name: str, points: dict[str, str], source: str) -> str:
+    """Write a package of one module with entry points."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
     info = f"{name}-1.0.dist-info"
     lines = "\n".join(f"{point} = {value}" for point, value in points.items())
-    with zipfile.ZipFile(wheel, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{name}.py", source)
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/entry_points.txt", f"[spatialseg.losses]\n{lines}\n")
         archive.writestr(f"{info}/RECORD", "")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
-    subprocess.run([*command, "--target", str(folder / "site"), str(wheel)], check=True, capture_output=True)
+    return str(path)
 
 
 def test_plugins_through_entry_points(tmp_path):
-    install(tmp_path, "brier_plugin", {"brier": "brier_plugin:BrierLoss", "dice": "brier_plugin:BrierLoss"}, PLUGIN)
-    install(tmp_path, "broken_plugin", {"broken": "broken_plugin:Loss"}, "import no_such_module")
+    points = {"brier": "brier_plugin:BrierLoss", "dice": "brier_plugin:BrierLoss"}
+    wheels = [
+        wheel(tmp_path, "brier_plugin", points, PLUGIN),
+        wheel(tmp_path, "broken_plugin", {"broken": "broken_plugin:Loss"}, "import no_such_module"),
+    ]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
+    subprocess.run([*pip, "--target", str(tmp_path / "site"), *wheels], check=True, capture_output=True)
     script = f"""
 import sys
 sys.path.insert(0, {str(tmp_path / "site")!r})

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 PoolingWeights = Literal["uniform", "gaussian"]
 
@@ -62,48 +61,88 @@ def selective_pooling(
     if weights not in ("uniform", "gaussian"):
         raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
     scale = 2 * sigma**2 if weights == "gaussian" else math.inf
-    pooled: Tensor = _SelectivePooling.apply(values, labels, window, stride, scale, ignore_index)
+    pooled: Tensor = _pool(values, labels, window, stride, scale, ignore_index)[0]
     return pooled
 
 
-class _SelectivePooling(torch.autograd.Function):
-    """The mean as a linear map of the values; its transpose is the gradient."""
+# Operators of their own, so that a compiled model calls them rather than unrolls their r² shifts. Each is the other's
+# transpose; neither is differentiated twice.
 
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        values: Tensor,
-        labels: Tensor,
-        window: int,
-        stride: int,
-        scale: float,
-        ignore_index: int | None,
-    ) -> Tensor:
-        labels = labels.int()[:, None]
-        centres = labels[:, :, ::stride, ::stride]
-        if ignore_index is not None:
-            centres = centres.masked_fill(centres == ignore_index, _NO_LABEL)
-        total = values.new_zeros(*values.shape[:2], *centres.shape[2:])
-        mass = values.new_zeros(centres.shape)
-        for centre, pixel, weight in _shifts(values, window, stride, scale):
-            share = (centres[centre] == labels[pixel]) * weight
-            mass[centre] += share
-            total[centre].addcmul_(values[pixel], share)
-        inverse = mass.clamp_(min=torch.finfo(mass.dtype).tiny).reciprocal_()  # where 0, so is the sum
-        total *= inverse
-        ctx.save_for_backward(labels, centres, inverse)
-        ctx.options = (window, stride, scale)
-        return total
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        labels, centres, inverse = ctx.saved_tensors
-        spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[2:])
-        for centre, pixel, weight in _shifts(spread, *ctx.options):
-            share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
-            spread[pixel].addcmul_(gradient[centre], share)
-        return spread, None, None, None, None, None
+@torch.library.custom_op("spatialseg::selective_pooling", mutates_args=())
+def _pool(
+    values: Tensor, labels: Tensor, window: int, stride: int, scale: float, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return the means and the inverse of each mean's mass, (N, 1, h, w)."""
+    labels, centres = _categories(labels, stride, ignore_index)
+    total = values.new_zeros(*values.shape[:2], *centres.shape[2:])
+    mass = values.new_zeros(centres.shape)
+    for centre, pixel, weight in _shifts(values, window, stride, scale):
+        share = (centres[centre] == labels[pixel]) * weight
+        mass[centre] += share
+        total[centre].addcmul_(values[pixel], share)
+    inverse = mass.clamp_(min=torch.finfo(mass.dtype).tiny).reciprocal_()  # where the mass is 0, so is the sum
+    total *= inverse
+    return total, inverse
+
+
+@torch.library.custom_op("spatialseg::selective_spreading", mutates_args=())
+def _spread(
+    gradient: Tensor,
+    labels: Tensor,
+    inverse: Tensor,
+    window: int,
+    stride: int,
+    scale: float,
+    ignore_index: int | None,
+) -> Tensor:
+    """Return the gradient of the pooled values, given that of their means."""
+    labels, centres = _categories(labels, stride, ignore_index)
+    spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[2:])
+    for centre, pixel, weight in _shifts(spread, window, stride, scale):
+        share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
+        spread[pixel].addcmul_(gradient[centre], share)
+    return spread
+
+
+@_pool.register_fake
+def _(
+    values: Tensor, labels: Tensor, window: int, stride: int, scale: float, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    grid = labels[:, None, ::stride, ::stride].shape
+    return values.new_empty(*values.shape[:2], *grid[2:]), values.new_empty(grid)
+
+
+@_spread.register_fake
+def _(
+    gradient: Tensor,
+    labels: Tensor,
+    inverse: Tensor,
+    window: int,
+    stride: int,
+    scale: float,
+    ignore_index: int | None,
+) -> Tensor:
+    return gradient.new_empty(*gradient.shape[:2], *labels.shape[1:])
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ANN401
+    ctx.save_for_backward(inputs[1], output[1])
+    ctx.options = inputs[2:]
+
+
+def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    return _spread(gradient, *ctx.saved_tensors, *ctx.options), None, None, None, None, None
+
+
+_pool.register_autograd(_backward, setup_context=_remember)
+
+
+def _categories(labels: Tensor, stride: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+    """Return the labels (N, 1, H, W) and those of the centres, which equal no label where they are ignored."""
+    labels = labels.int()[:, None]
+    centres = labels[:, :, ::stride, ::stride]
+    return labels, centres if ignore_index is None else centres.masked_fill(centres == ignore_index, _NO_LABEL)
 
 
 _NO_LABEL = torch.iinfo(torch.int32).min
@@ -134,7 +173,7 @@ def _shifts(values: Tensor, window: int, stride: int, scale: float) -> Iterator[
 def _bands(values: Tensor, stride: int) -> Iterator[tuple[slice, int, int]]:
     """Yield images, the first row of centres and the one after the last."""
     rows = -(-values.shape[2] // stride)
-    if values.device.type != "cpu" or torch.compiler.is_compiling():
+    if values.device.type != "cpu":
         yield slice(None), 0, rows
         return
     step = max(1, _BAND_BYTES // (values[0, :, 0].numel() * values.element_size() * stride))

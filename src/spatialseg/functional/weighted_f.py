@@ -13,7 +13,7 @@ importance) makes a false alarm cost more the farther it lies from the object. T
 :math:`(1+\beta^2) P R / (\beta^2 P + R)` and needs no guard while there is foreground.
 """
 
-from functools import lru_cache
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -245,11 +245,10 @@ def _check(
         raise ValueError(f"sigma must be positive, got {sigma}")
 
 
-@lru_cache(maxsize=8)
 def _gaussian(window: int, sigma: float) -> tuple[float, ...]:
     """Return one side of the separable K, normalised to sum 1 like the whole."""
-    weights = torch.exp(-((torch.arange(window, dtype=torch.float64) - window // 2) ** 2) / (2 * sigma**2))
-    return tuple((weights / weights.sum()).tolist())
+    weights = [math.exp(-((step - window // 2) ** 2) / (2 * sigma**2)) for step in range(window)]
+    return tuple(weight / sum(weights) for weight in weights)
 
 
 def _smooth(maps: Tensor, window: int, sigma: float) -> Tensor:

@@ -73,8 +73,10 @@ class LocallyAdaptiveLoss(SegmentationLoss):
             cost = self._cross_entropy(self._pool(logits, target), centres)
         else:
             # The neighbours share the centre's category: their mean probability of it is that of their own categories.
-            log_likelihood = -self._cross_entropy(logits, target)
-            cost = -self._pool(log_likelihood.exp()[:, None], target)[:, 0]
+            # In float64, since float32 has no probability below 1e-45, and a hopeless pixel would lose its gradient.
+            log_likelihood = -self._cross_entropy(logits, target).double().clamp(max=700)
+            merged = self._pool(log_likelihood.exp()[:, None], target)[:, 0]
+            cost = -merged.where(self.valid(centres), 1).log().to(logits.dtype)
         valid = self.valid(centres)
         return minkowski_mean(cost.where(valid, 0), valid.sum(), self.k)
 

@@ -22,9 +22,10 @@ class RegionMutualInformationLoss(SegmentationLoss):
 
     .. math:: \frac{1}{2d} \log \det (\Sigma_{Y|P} + \varepsilon I) - \frac12 \log \varepsilon
 
-    with scatter matrices Σ and ε = 5e-4 as in the authors' code. The last term is ours: a constant, by which it is 0
-    when P determines Y. So are softmax and cross-entropy for several classes in place of a sigmoid each, and that a
-    region counts if each of its cells has a valid pixel. Images smaller than a region are left to the cross-entropy.
+    with scatter matrices Σ and ε = 5e-4 as in the authors' code. The last term is ours: a constant, by which it
+    lies between 0 and ½ log 2 when P = Y. So are softmax and cross-entropy for several classes in place of a sigmoid
+    each, and that a region counts if each of its cells has a valid pixel. Images smaller than a region are left to the
+    cross-entropy.
 
     Args:
         radius: Side of a region in cells.

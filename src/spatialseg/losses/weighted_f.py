@@ -118,6 +118,9 @@ class WeightedFBetaLoss(SegmentationLoss):
         region, valid = self.regions(target, channels)
         scores = probabilities(logits)
         if distance is not None:
+            expected = target.shape if channels == 1 else logits.shape
+            if distance.shape != expected:
+                raise ValueError(f"distance must have shape {tuple(expected)}, got {tuple(distance.shape)}")
             distance = distance.reshape(scores.shape)
         if channels > 1 and not isinstance(self.classes, str):
             if not all(0 <= each < channels for each in self.classes):
