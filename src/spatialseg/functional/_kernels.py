@@ -26,6 +26,15 @@ def importance_table() -> Array:
 
 
 @njit(cache=True, nogil=True)
+def look_up(levels: Array, table: Array, out: Array) -> None:
+    """Write the table's entry of each grey level."""
+    for y in range(levels.shape[0]):
+        row, out_row = levels[y], out[y]
+        for x in range(levels.shape[1]):
+            out_row[x] = table[row[x]]
+
+
+@njit(cache=True, nogil=True)
 def bounding_box(mask: Array) -> tuple[int, int, int, int, int]:
     """Return first and last row, first and last column and number of the pixels of value 1."""
     height, width = mask.shape

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spatialseg.functional.arrays import positive, quick, tensor, where
 from spatialseg.functional.thresholds import ThresholdCounts, threshold_counts
 
 
@@ -45,27 +46,21 @@ def enhanced_alignment_measure(
 
 def alignment_from_counts(counts: ThresholdCounts) -> AlignmentResult:
     """Turn counts of pixels into the E-measure; see `enhanced_alignment_measure`."""
-    tp = torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1)
-    fp = torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1)
-    values = _alignment(tp, fp, counts.positives[:, None], counts.pixels[:, None])
-    return AlignmentResult(values[:, 256], values[:, :256])
-
-
-def _alignment(tp: Tensor, fp: Tensor, positives: Tensor, pixels: Tensor) -> Tensor:
-    tp, fp, positives, pixels = tp.double(), fp.double(), positives.double(), pixels.double()
-    predicted = (tp + fp) / pixels
-    true = positives / pixels
-    total = torch.zeros_like(tp)
+    tp = quick(torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1).double())
+    fp = quick(torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1).double())
+    positives, pixels = quick(counts.positives[:, None].double()), quick(counts.pixels[:, None].double())
+    predicted, true = (tp + fp) / pixels, positives / pixels
+    total = 0 * tp
     for count, p, g in (
         (tp, 1 - predicted, 1 - true),
         (fp, 1 - predicted, -true),
         (positives - tp, -predicted, 1 - true),
         (pixels - positives - fp, -predicted, -true),
     ):
-        squares = p * p + g * g
-        aligned = 2 * p * g / torch.where(squares > 0, squares, 1)
+        aligned = 2 * p * g / positive(p * p + g * g)
         total = total + count * (1 + aligned) ** 2 / 4
-    total = torch.where(positives == 0, pixels - tp - fp, total)
-    total = torch.where(positives == pixels, tp + fp, total)
+    total = where(positives == 0, pixels - tp - fp, total)
+    total = where(positives == pixels, tp + fp, total)
     # A single pixel has no variance to divide by; its value is that of the pixel.
-    return total / (pixels - 1).clamp(min=1)
+    values = tensor(total / positive(pixels - 1))
+    return AlignmentResult(values[:, 256], values[:, :256])

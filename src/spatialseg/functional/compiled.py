@@ -32,6 +32,26 @@ def distance_to_foreground(mask: Tensor) -> Tensor:
     return distance
 
 
+def grey_to_unit(levels: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Divide grey levels by 255 and stretch the result: (level / 255 − low) / (high − low) in float64.
+
+    Args:
+        levels: (N, H, W), uint8, on the CPU.
+        low: What becomes 0 in each image, (N,), float64.
+        high: What becomes 1, (N,), float64.
+
+    Returns:
+        Foreground probability, (N, H, W), float64.
+    """
+    source = levels.contiguous().numpy()
+    prediction = torch.empty(levels.shape, dtype=torch.float64)
+    out = prediction.numpy()
+    unit = np.arange(256) / 255
+    tables = (unit - low.numpy()[:, None]) / (high - low).numpy()[:, None]
+    _for_each(len(source), lambda image: _kernels.look_up(source[image], tables[image], out[image]))
+    return prediction
+
+
 def weighted_sums(maps: Maps) -> Tensor:
     """Sum the weighted errors, as `weighted_counts` with its defaults does.
 

@@ -51,8 +51,9 @@ def as_maps(
     if prediction.device != target.device:
         raise ValueError(f"prediction is on {prediction.device}, target on {target.device}; move one to the other")
     low, high = torch.aminmax(prediction.detach().flatten(1), dim=1)
-    if prediction.dtype is torch.uint8:
-        prediction, low, high = prediction.double().div_(255), low.double() / 255, high.double() / 255
+    levels = prediction if prediction.dtype is torch.uint8 else None
+    if levels is not None:
+        low, high = low.double() / 255, high.double() / 255
     elif not prediction.is_floating_point():
         raise ValueError(f"prediction must be floating-point or uint8, got {prediction.dtype}")
     elif prediction.dtype is not torch.float64:
@@ -75,24 +76,32 @@ def as_maps(
         raise ValueError(_target_fault(target, verdict[1].index(False), ignore_index))
 
     valid = ~ignored if ignored is not None and any(verdict[2]) else None
-    if normalize:
-        if valid is not None:
-            low = prediction.detach().masked_fill(~valid, torch.inf).flatten(1).amin(dim=1)
-            high = prediction.detach().masked_fill(~valid, -torch.inf).flatten(1).amax(dim=1)
-        prediction = _stretch(prediction, low, high)
+    if normalize and valid is not None:
+        unit = prediction.detach() if levels is None else levels.double() / 255
+        low = unit.masked_fill(~valid, torch.inf).flatten(1).amin(dim=1)
+        high = unit.masked_fill(~valid, -torch.inf).flatten(1).amax(dim=1)
+    if not normalize:
+        low, high = torch.zeros_like(low), torch.ones_like(high)
+    constant = ~(high > low)
+    low, high = low.masked_fill(constant, 0), high.masked_fill(constant, 1)
+    if levels is not None:
+        prediction = _grey_to_unit(levels, low, high)
+    elif normalize:
+        prediction = (prediction - low[:, None, None]) / (high - low)[:, None, None]
     return Maps(prediction, foreground, valid)
+
+
+def _grey_to_unit(levels: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
+    if levels.device.type == "cpu":
+        from spatialseg.functional import compiled  # imports Numba, which takes a second
+
+        return compiled.grey_to_unit(levels, low, high)
+    return (levels.double() / 255 - low[:, None, None]) / (high - low)[:, None, None]
 
 
 def _without_channel(maps: Tensor) -> Tensor:
     return maps[:, 0] if maps.ndim == 4 and maps.shape[1] == 1 else maps
-
-
-def _stretch(prediction: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    constant = ~(high > low)
-    low = low.masked_fill(constant, 0)[:, None, None]
-    high = high.masked_fill(constant, 1)[:, None, None]
-    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
-    return (prediction - low).div_(high - low)
 
 
 def _prediction_fault(prediction: Tensor, image: int) -> str:

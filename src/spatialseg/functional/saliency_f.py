@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spatialseg.functional.arrays import positive, quick, tensor
 from spatialseg.functional.thresholds import ThresholdCounts, threshold_counts
 
 
@@ -50,9 +51,9 @@ def saliency_f_measure(
 
 def saliency_f_from_counts(counts: ThresholdCounts, beta2: float = 0.3) -> SaliencyFResult:
     """Turn counts of pixels into F-measure, precision and recall; see `saliency_f_measure`."""
-    tp = torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1)
-    fp = torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1)
-    precision = tp.double() / (tp + fp).clamp(min=1)
-    recall = tp.double() / counts.positives.clamp(min=1)[:, None]
-    f = (1 + beta2) * precision * recall / torch.where(tp > 0, beta2 * precision + recall, 1)
-    return SaliencyFResult(f[:, 256], f[:, :256], precision[:, :256], recall[:, :256])
+    tp = quick(torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1).double())
+    fp = quick(torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1).double())
+    precision = tp / positive(tp + fp)
+    recall = tp / positive(quick(counts.positives[:, None].double()))
+    f = tensor((1 + beta2) * precision * recall / positive(beta2 * precision + recall))
+    return SaliencyFResult(f[:, 256], f[:, :256], tensor(precision)[:, :256], tensor(recall)[:, :256])

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spatialseg.functional.arrays import Array, positive, quick, tensor, where
 from spatialseg.functional.maps import Maps, as_maps
 
 # Of the squares' sum, below which a variance is the rounding of constant values.
@@ -56,13 +57,14 @@ def structure_measure_of(maps: Maps, alpha: float = 0.5) -> Tensor:
 
 def structure_measure_from_sums(sums: Tensor, alpha: float = 0.5) -> Tensor:
     """Do the same from what `quadrant_sums` returns."""
-    whole = sums.sum(dim=(1, 2))
-    pixels, total = whole[..., 0].sum(dim=1), whole[..., 1].sum(dim=1)
+    parts = quick(sums)
+    whole = parts.sum(axis=(1, 2))
+    pixels, total = whole[..., 0].sum(axis=1), whole[..., 1].sum(axis=1)
     positives = whole[:, 1, 0]
-    score = alpha * _object_similarity(whole) + (1 - alpha) * _region_similarity(sums)
+    score = alpha * _object_similarity(whole) + (1 - alpha) * _region_similarity(parts)
     mean = total / pixels
-    score = torch.where(positives == 0, 1 - mean, torch.where(positives == pixels, mean, score))
-    return score.clamp(min=0)
+    score = where(positives == 0, 1 - mean, where(positives == pixels, mean, score))
+    return tensor(where(score > 0, score, 0.0))
 
 
 def quadrant_sums(maps: Maps) -> Tensor:
@@ -94,37 +96,33 @@ def quadrant_sums(maps: Maps) -> Tensor:
     return sums.view(-1, 2, 2, 2, 3)
 
 
-def _variance(count: Tensor, total: Tensor, squares: Tensor) -> Tensor:
+def _variance(count: Array, total: Array, squares: Array) -> Array:
     """Return the unbiased variance, 0 for constant values and for fewer than two."""
-    deviation = squares - total * (total / count.clamp(min=1))
-    return torch.where(deviation > _ROUNDING * squares, deviation, 0) / (count - 1).clamp(min=1)
+    deviation = squares - total * (total / positive(count))
+    return where(deviation > _ROUNDING * squares, deviation, 0.0) / positive(count - 1)
 
 
-def _object_similarity(sums: Tensor) -> Tensor:
+def _object_similarity(sums: Array) -> Array:
     """Return S_o from sums over the whole image, (N, 2, 3); equations 5 to 7."""
-    count, total, squares = sums.unbind(dim=-1)
-    spread = _variance(count, total, squares).sqrt()
-    mean = total / count.clamp(min=1)
-    mean = torch.stack([1 - mean[:, 0], mean[:, 1]], dim=1)  # on background, the lower the prediction the better
-    similarity = 2 * mean / (mean**2 + 1 + spread)
-    return (similarity * count).sum(dim=1) / count.sum(dim=1)
+    count, total = sums[..., 0], sums[..., 1]
+    spread = _variance(count, total, sums[..., 2]) ** 0.5
+    mean = total / positive(count)
+    weighted = 0.0
+    for kind, ideal in enumerate((1 - mean[:, 0], mean[:, 1])):  # on background, the lower the prediction the better
+        weighted = weighted + count[:, kind] * 2 * ideal / (ideal**2 + 1 + spread[:, kind])
+    return weighted / count.sum(axis=1)
 
 
-def _region_similarity(sums: Tensor) -> Tensor:
+def _region_similarity(sums: Array) -> Array:
     """Return S_r from sums over the four parts, (N, 2, 2, 2, 3); equations 1 to 4."""
-    sums = sums.flatten(1, 2)
-    count = sums[..., 0].sum(dim=2)
-    inside = sums[..., 1, 0]
-    total, squares = sums[..., 1].sum(dim=2), sums[..., 2].sum(dim=2)
-    x, y = total / count.clamp(min=1), inside / count.clamp(min=1)
-    variance = _variance(count, total, squares)
-    free = (count - 1).clamp(min=1)
+    sums = sums.reshape(-1, 4, 2, 3)
+    whole = sums.sum(axis=2)
+    count, total, inside = whole[..., 0], whole[..., 1], sums[..., 1, 0]
+    x, y = total / positive(count), inside / positive(count)
+    variance = _variance(count, total, whole[..., 2])
+    free = positive(count - 1)
     covariance = (sums[..., 1, 1] - total * y) / free
-    numerator = 4 * x * y * torch.where((inside == count) | (variance == 0), 0, covariance)
+    numerator = 4 * x * y * where((inside == count) | (variance == 0), 0.0, covariance)
     denominator = (x**2 + y**2) * (variance + inside * (1 - y) / free)
-    similarity = torch.where(
-        numerator != 0,
-        numerator / torch.where(denominator > 0, denominator, 1),
-        (denominator == 0).to(numerator.dtype),
-    )
-    return (similarity * count).sum(dim=1) / count.sum(dim=1)
+    similarity = where(numerator != 0, numerator / positive(denominator), where(denominator == 0, 1.0, 0.0))
+    return (similarity * count).sum(axis=1) / count.sum(axis=1)

@@ -1,0 +1,211 @@
+"""How fast the measures are: against PySODMetrics, per pixel, over threads, on files, and beside a network.
+
+    python benchmarks/measures.py                                  # about 4 minutes
+    python benchmarks/measures.py --pred MAPS --gt MASKS           # time `score` on your files
+
+Every ratio is taken in this one process: both sides are warmed up, then run in turn; one thread each unless the line
+says otherwise. Reported are median and interquartile range of at least 20 repeats (3 for whole folders of files).
+Results go to benchmarks/results/measures.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import py_sod_metrics
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from spatialseg import scoring
+from spatialseg.metrics import (
+    EnhancedAlignmentMeasure,
+    MeanAbsoluteError,
+    SaliencyFMeasure,
+    StructureMeasure,
+    WeightedFMeasure,
+    saliency_metrics,
+)
+
+SIZES = (224, 384, 512, 1024, 2048)
+Record = dict[str, float | int | str]
+
+
+def scene(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return a grey-level map that is nowhere exactly right, and a mask of irregular outline."""
+    rng = np.random.default_rng(seed)
+    coarse = ndimage.zoom(ndimage.gaussian_filter(rng.normal(size=(32, 32)), 4), size / 32, order=1)
+    rows, columns = np.mgrid[:size, :size] / size - 0.5
+    mask = coarse / coarse.std() - 8 * (rows**2 + columns**2) > -0.2
+    soft = ndimage.uniform_filter(np.roll(mask, size // 40, axis=1).astype(np.float64), size // 30)
+    grey = 230 * soft + rng.integers(0, 25, mask.shape)
+    return grey.astype(np.uint8), mask.astype(np.uint8) * 255
+
+
+def alternate(*functions: Callable[[], object], repeats: int) -> list[tuple[float, float, float]]:
+    """Time functions in turn; return quartiles of each in milliseconds: median, lower, upper."""
+    for function in functions:
+        function()
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats):
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            taken.append((time.perf_counter() - start) * 1e3)
+    return [tuple(np.percentile(taken, (50, 25, 75)).tolist()) for taken in times]
+
+
+def compare(name: str, ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> Record:
+    """Time both, print a line and return it."""
+    (ms, low, high), (reference, reference_low, reference_high) = alternate(ours, theirs, repeats=repeats)
+    record: Record = {"name": name, "ms": ms, "ms_q1": low, "ms_q3": high}
+    record |= {"reference_ms": reference, "reference_ms_q1": reference_low, "reference_ms_q3": reference_high}
+    record |= {"ratio": reference / ms, "repeats": repeats}
+    print(f"{name:34} {ms:9.2f} ms [{low:.2f}, {high:.2f}]   reference {reference:9.2f} ms   ×{reference / ms:.1f}")
+    return record
+
+
+def of_one(metric: object, prediction: torch.Tensor, target: torch.Tensor) -> Callable[[], object]:
+    """Score one map through the metric class, with all its checks."""
+    return lambda: metric.update(prediction, target)
+
+
+def against_pysodmetrics(repeats: int) -> list[Record]:
+    """Weighted F at every size, the other measures at 384²; the values must agree."""
+    records = []
+    kinds = {
+        "weighted F": (lambda: WeightedFMeasure(normalize=True), py_sod_metrics.WeightedFmeasure, "wfm", SIZES),
+        "S-measure": (lambda: StructureMeasure(normalize=True), py_sod_metrics.Smeasure, "sm", (384,)),
+        "E-measure": (lambda: EnhancedAlignmentMeasure(normalize=True), py_sod_metrics.Emeasure, "em", (384,)),
+        "F-measure": (lambda: SaliencyFMeasure(normalize=True), py_sod_metrics.Fmeasure, "fm", (384,)),
+        "MAE": (lambda: MeanAbsoluteError(normalize=True), py_sod_metrics.MAE, "mae", (384,)),
+    }
+    for name, (ours, theirs, key, sizes) in kinds.items():
+        for size in sizes:
+            grey, mask = scene(size)
+            metric, reference = ours(), theirs()
+            prediction, target = torch.from_numpy(grey)[None], torch.from_numpy(mask > 128)[None]
+            # Bound now, since the names change in the next round.
+            step = lambda reference=reference, grey=grey, mask=mask: reference.step(grey, mask)  # noqa: E731
+            record = compare(f"{name} {size}²", of_one(metric, prediction, target), step, repeats)
+            expected = reference.get_results()[key]
+            found = metric.compute()
+            if isinstance(expected, dict):
+                expected, found = expected["adp"], next(iter(found.values()))
+            record["difference"] = abs(float(found) - float(expected))
+            record["ns_per_pixel"] = float(record["ms"]) * 1e6 / size**2
+            assert record["difference"] < 1e-9, record
+            records.append(record)
+    return records
+
+
+def over_threads(repeats: int) -> Record:
+    """Score a batch of 8 with one and with two threads."""
+    grey, mask = zip(*(scene(384, seed) for seed in range(8)), strict=True)
+    prediction, target = torch.from_numpy(np.stack(grey)), torch.from_numpy(np.stack(mask) > 128)
+    metric = WeightedFMeasure()
+
+    def with_threads(count: int) -> Callable[[], None]:
+        def run() -> None:
+            torch.set_num_threads(count)
+            metric.update(prediction, target)
+            torch.set_num_threads(1)
+
+        return run
+
+    return compare("weighted F, 8×384²: 2 threads, 1", with_threads(2), with_threads(1), repeats)
+
+
+def on_files(pred: Path, gt: Path) -> list[Record]:
+    """Score files with all measures, against a loop of PySODMetrics over its five; three rounds, reading included."""
+    paths = sorted(path for path in gt.iterdir() if path.suffix == ".png")
+
+    def loop() -> None:
+        measures = [py_sod_metrics.WeightedFmeasure(), py_sod_metrics.Smeasure(), py_sod_metrics.Emeasure()]
+        measures += [py_sod_metrics.Fmeasure(), py_sod_metrics.MAE()]
+        for path in paths:
+            mask, grey = scoring.read_grey(path), scoring.read_grey(pred / path.name)
+            for measure in measures:
+                measure.step(grey, mask)
+
+    def ours(workers: int) -> None:
+        scoring.score({"maps": pred}, {"masks": gt}, scoring.PRESETS["pysodmetrics"], workers=workers)
+
+    count = f"{len(paths)} files"
+    records = [compare(f"score {count}, {n} worker(s)", lambda n=n: ours(n), loop, 3) for n in (1, 2)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        ours(2)
+    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(f"score {count}: three more times took {growth / 1024:.1f} MiB more memory")
+    return [*records, {"name": "memory growth of score", "MiB": growth / 1024}]
+
+
+def beside_a_network(repeats: int) -> Record:
+    """Add the full set of measures to the inference of a U-Net on ResNet-34 at 352², as a test does; all threads."""
+    import segmentation_models_pytorch as smp
+
+    network = smp.Unet("resnet34", encoder_weights=None).eval()
+    images = torch.rand(4, 3, 352, 352)
+    masks = torch.from_numpy(np.stack([scene(352, seed)[1] for seed in range(4)]) > 128)
+    metrics = saliency_metrics(full=True)
+    torch.set_num_threads(os.cpu_count() or 1)
+
+    @torch.inference_mode()
+    def infer() -> torch.Tensor:
+        return network(images).sigmoid()[:, 0]
+
+    probabilities = infer()
+    (inference, *_), (measures, *_) = alternate(infer, lambda: metrics.update(probabilities, masks), repeats=repeats)
+    torch.set_num_threads(1)
+    share = measures / inference
+    print(f"U-Net ResNet-34 4×352²: {inference:.0f} ms; all measures {measures:.0f} ms more, {share:.1%}")
+    return {"name": "all measures beside inference", "inference_ms": inference, "measures_ms": measures, "share": share}
+
+
+def main() -> None:
+    """Run everything and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pred", type=Path, help="folder of PNG maps")
+    parser.add_argument("--gt", type=Path, help="folder of PNG masks of the same names")
+    parser.add_argument("--repeats", type=int, default=20)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    load = os.getloadavg()[0]
+    records = against_pysodmetrics(options.repeats)
+    records.append(over_threads(options.repeats))
+    if options.pred and options.gt:
+        records += on_files(options.pred, options.gt)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for kind in ("maps", "masks"):
+                (Path(folder) / kind).mkdir()
+            for seed in range(60):
+                for kind, grey in zip(("maps", "masks"), scene(384, seed), strict=True):
+                    Image.fromarray(grey).save(Path(folder) / kind / f"{seed}.png")
+            records += on_files(Path(folder) / "maps", Path(folder) / "masks")
+    records.append(beside_a_network(options.repeats))
+    result = {
+        "command": "python benchmarks/measures.py",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {load:.1f} when it started",
+        "versions": {name: version(name) for name in ("torch", "numba", "numpy", "pysodmetrics", "scipy")},
+        "records": records,
+    }
+    path = Path(__file__).parent / "results" / "measures.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"Written to {path}")
+
+
+if __name__ == "__main__":
+    main()

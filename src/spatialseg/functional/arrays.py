@@ -1,0 +1,34 @@
+"""Arithmetic on a few numbers per image, written once for NumPy (quick on the CPU) and for tensors elsewhere."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = Any
+"""A `numpy.ndarray` or a `torch.Tensor`; both take `axis` and Python's operators."""
+
+
+def quick(tensor: Tensor) -> Array:
+    """Return the NumPy view of a tensor on the CPU, and any other tensor as it is."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def tensor(array: Array) -> Tensor:
+    """Return the tensor that `quick` or arithmetic on what it returned stands for."""
+    return torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+
+
+def where(condition: Array, chosen: Array | float, other: Array | float) -> Array:
+    """Choose element by element."""
+    return (
+        np.where(condition, chosen, other)
+        if isinstance(condition, np.ndarray)
+        else torch.where(condition, chosen, other)
+    )
+
+
+def positive(count: Array) -> Array:
+    """Return the count, 1 where it is not positive: a divisor that is safe where the dividend is 0."""
+    return where(count > 0, count, 1)
