@@ -133,6 +133,10 @@ def weighted_counts(
     Returns:
         Weighted true positives, weighted false positives and the number of foreground pixels.
     """
+    compiled = (prediction.device.type, prediction.dtype, dependency) == ("cpu", torch.float32, "local")
+    if compiled and not torch.compiler.is_compiling():
+        _check(prediction, target, dependency, importance, window, sigma, distance)
+        return _compiled_counts(prediction, target, importance, window, sigma, ignore_index, distance)
     maps = weighted_error(
         prediction,
         target,
@@ -256,6 +260,32 @@ def _smooth(maps: Tensor, window: int, sigma: float) -> Tensor:
     kernel = torch.tensor(_gaussian(window, sigma), dtype=maps.dtype, device=maps.device)
     down = F.conv2d(maps[:, None], kernel.view(1, 1, -1, 1), padding=(window // 2, 0))
     return F.conv2d(down, kernel.view(1, 1, 1, -1), padding=(0, window // 2))[:, 0]
+
+
+def _compiled_counts(
+    prediction: Tensor,
+    target: Tensor,
+    importance: Importance,
+    window: int,
+    sigma: float,
+    ignore_index: int | None,
+    distance: Tensor | None,
+) -> WeightedCounts:
+    """Count with the local dependency in float32 on the CPU."""
+    from spatialseg.functional.local_counts import LocalCounts  # imports Numba, which takes a second
+
+    if target.dtype is torch.uint8 and ignore_index is not None and ignore_index > 1:
+        mask = target
+    else:
+        mask = (target == 1).to(torch.uint8)
+        if ignore_index is not None:
+            mask.masked_fill_(target == ignore_index, 2)
+    if importance is None:
+        distance = None
+    elif distance is None:
+        distance = distance_to_foreground(mask == 1)
+    counts = LocalCounts.apply(prediction, mask, distance, torch.tensor(_gaussian(window, sigma)))
+    return WeightedCounts(*counts)
 
 
 def _dependent_by_local_mean(error: Tensor, foreground: Tensor, window: int, sigma: float) -> Tensor:

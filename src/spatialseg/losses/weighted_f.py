@@ -113,10 +113,17 @@ class WeightedFBetaLoss(SegmentationLoss):
         with torch.autocast(logits.device.type, enabled=False):
             return self._reduced(logits, target, distance)
 
+    def _regions(self, target: Tensor, channels: int) -> Tensor:
+        """Return where each class is (1), is not (0) or is ignored (255), uint8 (N, C, H, W)."""
+        if channels == 1 and self.ignore_index == 255:
+            return target.to(torch.uint8)[:, None]  # the commonest case in one pass over the memory
+        region, valid = self.regions(target, channels)
+        return region.to(torch.uint8).masked_fill_(~valid, 255)
+
     def _reduced(self, logits: Tensor, target: Tensor, distance: Tensor | None) -> Tensor:
         batch, channels = logits.shape[:2]
-        region, valid = self.regions(target, channels)
         scores = probabilities(logits)
+        region = self._regions(target, channels)
         if distance is not None:
             expected = target.shape if channels == 1 else logits.shape
             if distance.shape != expected:
@@ -128,10 +135,9 @@ class WeightedFBetaLoss(SegmentationLoss):
             chosen = torch.tensor(self.classes, device=logits.device)
             scores, region = scores[:, chosen], region[:, chosen]
             distance = None if distance is None else distance[:, chosen]
-        flat = torch.where(valid, region.to(torch.uint8), 255).flatten(0, 1)
         counts = weighted_counts(
             scores.flatten(0, 1),
-            flat,
+            region.flatten(0, 1),
             dependency=self.dependency,
             importance=self.importance,
             window=self.window,
