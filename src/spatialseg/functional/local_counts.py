@@ -109,11 +109,12 @@ def _count(
             if mask[y, x] == 0:
                 b = table[beyond]
                 squared = distance[y, x] * distance[y, x]
-                if (
-                    squared < beyond
-                ):  # Δ² is an integer; in between, as for a distance map that was resized, interpolate
-                    step = int(squared)
-                    b = table[step] + (squared - step) * (table[step + 1] - table[step])
+                if squared < beyond:
+                    step = int(squared + np.float32(0.5))
+                    if abs(squared - step) < np.float32(0.01):
+                        b = table[step]
+                    else:  # a distance map that was resized
+                        b = np.float32(2 - 2 ** (-distance[y, x] / 5))
             slope[y, x] = b
             row_fp += prediction[y, x] * b
             if mask[y, x] == 1:

@@ -1,0 +1,92 @@
+"""How things are timed here: in one process, on the same threads, in turn, after a warm-up; medians and quartiles."""
+
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def alternate(functions: Mapping[str, Callable[[], object]], repeats: int = 20) -> dict[str, dict[str, float]]:
+    """Time functions in turn, so that whatever else the machine does hits all of them alike.
+
+    Args:
+        functions: What to time, by name.
+        repeats: How often, after two unmeasured calls of each.
+
+    Returns:
+        Median and quartiles of each in milliseconds: `ms`, `ms_q1`, `ms_q3`.
+    """
+    for function in functions.values():
+        function()
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    quartiles = {name: np.percentile(taken, (50, 25, 75)) for name, taken in times.items()}
+    return {
+        name: dict(zip(("ms", "ms_q1", "ms_q3"), map(float, each), strict=True)) for name, each in quartiles.items()
+    }
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """Return by how many bytes the process grew at most while the function ran, sampled every half millisecond."""
+    function()
+    page = os.sysconf("SC_PAGE_SIZE")
+    statm = Path("/proc/self/statm")
+
+    def resident() -> int:
+        return int(statm.read_text().split()[1]) * page
+
+    before = peak = resident()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.0005):
+            peak = max(peak, resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        function()
+        peak = max(peak, resident())
+    finally:
+        done.set()
+        watcher.join()
+    return peak - before
+
+
+def machine() -> dict[str, Any]:
+    """Describe what the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    packages = ("torch", "segmentation-models-pytorch", "numba", "spatialseg")
+    return {
+        "cpu": cpu or platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+def save(name: str, record: dict[str, Any]) -> Path:
+    """Write a record and the machine to `results/<name>.json`."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **record}, indent=2) + "\n")
+    return path
