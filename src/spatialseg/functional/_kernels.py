@@ -275,23 +275,26 @@ def level_histograms(prediction: Array, mask: Array, scale: float, counts: Array
             pixels += mask_row[x] < 2
     threshold = min(2 * (total / max(pixels, 1)), 1.0)
     # Neighbours often have the same level; two histograms let their increments overlap.
-    bins = np.zeros((2, 3, 256), np.int64)
-    reached = np.zeros(3, np.int64)
+    bins = np.zeros((2, 3 * 256), np.int64)
+    places = np.empty(width, np.int32)
+    background = foreground = 0
     for y in range(height):
         prediction_row, mask_row = prediction[y], mask[y]
-        background = foreground = 0
         for x in range(width):
-            value, kind = prediction_row[x], mask_row[x]
-            bins[x & 1, kind, int(value * scale)] += 1
-            above = value >= threshold
-            background += above & (kind == 0)
-            foreground += above & (kind == 1)
-        reached[0] += background
-        reached[1] += foreground
-    for kind in range(2):
-        for level in range(256):
-            counts[kind, level] = bins[0, kind, level] + bins[1, kind, level]
-        counts[kind, 256] = reached[kind]
+            places[x] = np.int32(prediction_row[x] * scale) + np.int32(256) * np.int32(mask_row[x])
+        for x in range(width):
+            background += (prediction_row[x] >= threshold) & (mask_row[x] == 0)
+            foreground += (prediction_row[x] >= threshold) & (mask_row[x] == 1)
+        for x in range(width // 2):
+            bins[0, places[2 * x]] += 1
+            bins[1, places[2 * x + 1]] += 1
+        if width % 2:
+            bins[0, places[width - 1]] += 1
+    for level in range(256):
+        counts[0, level] = bins[0, level] + bins[1, level]
+        counts[1, level] = bins[0, 256 + level] + bins[1, 256 + level]
+    counts[0, 256] = background
+    counts[1, 256] = foreground
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

@@ -50,7 +50,7 @@ def as_maps(
         )
     if prediction.device != target.device:
         raise ValueError(f"prediction is on {prediction.device}, target on {target.device}; move one to the other")
-    low, high = torch.aminmax(prediction.detach().flatten(1), dim=1)
+    low, high = prediction.detach().amin(dim=(1, 2)), prediction.detach().amax(dim=(1, 2))
     levels = prediction if prediction.dtype is torch.uint8 else None
     if levels is not None:
         low, high = low.double() / 255, high.double() / 255
