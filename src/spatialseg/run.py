@@ -289,6 +289,7 @@ def _quieten() -> None:
     for message in (
         "does not have many workers",
         "Experiment logs directory",
+        "Be aware that when using `ckpt_path`",
         "The number of training batches",
         "There is a wandb run already in progress",
         "LightningCLI's args parameter",

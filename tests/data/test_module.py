@@ -1,4 +1,4 @@
-"""Batches: augmentation keeps image and mask together, evaluation pads and never distorts, order is reproducible."""
+"""Batches: augmentation keeps image and mask together, evaluation resizes and pads, order is reproducible."""
 
 from pathlib import Path
 
@@ -206,9 +206,10 @@ class TestEvaluation:
         sizes=st.lists(st.tuples(st.integers(12, 80), st.integers(12, 80)), min_size=1, max_size=4),
         size=st.integers(16, 70),
         stride=st.sampled_from([1, 8, 32]),
+        keep_aspect=st.booleans(),
     )
-    def test_padding(self, sizes, size, stride):
-        samples = EvaluationSamples(Blobs(*sizes), size)
+    def test_padding(self, sizes, size, stride, keep_aspect):
+        samples = EvaluationSamples(Blobs(*sizes), size, keep_aspect)
         batch = PadToStride(stride)([samples[index] for index in range(len(samples))])
         assert batch["image"].dtype == torch.uint8
         assert [tuple(mask.shape) for mask in batch["mask"]] == batch["native"] == sizes
@@ -217,10 +218,13 @@ class TestEvaluation:
             assert padded % stride == 0 and largest <= padded < largest + stride
         for index, (height, width) in enumerate(batch["size"]):
             native = sizes[index]
-            assert max(height, width) == size  # and the aspect is kept, to half a pixel
-            assert abs(min(height, width) - max(1, min(native) * size / max(native))) <= 0.5
+            assert max(height, width) == size
+            if keep_aspect:
+                assert abs(min(height, width) - max(1, min(native) * size / max(native))) <= 0.5
+            else:
+                assert height == width
             image = batch["image"][index]
-            assert not image[:, height:].any() and not image[:, :, width:].any()
+            assert (image[:, height:] == PadToStride.grey).all() and (image[:, :, width:] == PadToStride.grey).all()
             original = Blobs(*sizes)[index]["image"].as_subclass(torch.Tensor)[None].float()
             expected = interpolate(original, (height, width), mode="bilinear", antialias=True)[0]
             error = (image[:, :height, :width].float() - expected).abs().max()
@@ -230,7 +234,8 @@ class TestEvaluation:
 
     def test_no_resampling_at_native_size(self):
         source = scenes()
-        batch = next(iter(SegmentationDataModule(source, size=32, eval_size=64, batch_size=2).val_dataloader()))
+        module = SegmentationDataModule(source, size=32, eval_size=64, keep_aspect=True, batch_size=2)
+        batch = next(iter(module.val_dataloader()))
         for index, (height, width) in enumerate(batch["size"]):
             assert (batch["image"][index, :, :height, :width] == source.dataset("val")[index]["image"]).all()
 
@@ -264,10 +269,9 @@ class TestPrediction:
     def test_problems(self, tmp_path, make_pairs):
         def predict(root):
             with pytest.raises(DataError) as error:
-                SegmentationDataModule(predict_root=root and str(root)).predict_dataloader()
+                SegmentationDataModule(predict_root=str(root)).predict_dataloader()
             return str(error.value)
 
-        assert "set `predict_root`" in predict(None)
         assert "no file or folder" in predict(tmp_path / "gone")
         (tmp_path / "empty").mkdir()
         assert "there are none" in predict(tmp_path / "empty")

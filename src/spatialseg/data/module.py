@@ -97,11 +97,12 @@ class TrainingSamples(Dataset[Batch]):
 
 
 class EvaluationSamples(Dataset[Batch]):
-    """A source's samples, the image resized so that its long side is `size`, the mask as it is."""
+    """A source's samples, the image resized to a square or to a long side of `size`, the mask as it is."""
 
-    def __init__(self, samples: Dataset[Sample], size: int) -> None:
+    def __init__(self, samples: Dataset[Sample], size: int, keep_aspect: bool = False) -> None:
         self.samples = samples
         self.size = size
+        self.keep_aspect = keep_aspect
 
     def __len__(self) -> int:
         return len(self.samples)  # type: ignore[arg-type]
@@ -110,8 +111,10 @@ class EvaluationSamples(Dataset[Batch]):
         sample: dict[str, Any] = dict(self.samples[index])
         image = sample["image"].as_subclass(Tensor)
         height, width = image.shape[-2:]
-        scale = self.size / max(height, width)
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        size = (self.size, self.size)
+        if self.keep_aspect:
+            scale = self.size / max(height, width)
+            size = (max(1, round(height * scale)), max(1, round(width * scale)))
         batch: Batch = {"image": F.resize(image, list(size), antialias=True), "name": sample["name"]}
         batch |= {"size": size, "native": (height, width)}
         if "mask" in sample:
@@ -120,7 +123,9 @@ class EvaluationSamples(Dataset[Batch]):
 
 
 class PadToStride:
-    """Collate evaluation samples: zeros at the bottom and right, to the smallest common multiple of `stride`."""
+    """Collate evaluation samples: grey at the bottom and right, to the smallest common multiple of `stride`."""
+
+    grey = 128  # disturbs a network less than black does, for it is about 0 once normalised
 
     def __init__(self, stride: int) -> None:
         self.stride = stride
@@ -129,7 +134,7 @@ class PadToStride:
         """Return one batch; masks, names and sizes stay lists, for they differ from image to image."""
         batch: Batch = {key: [sample[key] for sample in samples] for key in samples[0]}
         height, width = (-(-max(sides) // self.stride) * self.stride for sides in zip(*batch["size"], strict=True))
-        image = batch["image"][0].new_zeros(len(samples), 3, height, width)
+        image = batch["image"][0].new_full((len(samples), 3, height, width), self.grey)
         for canvas, part in zip(image, batch["image"], strict=True):
             canvas[:, : part.shape[1], : part.shape[2]] = part
         return batch | {"image": image}
@@ -163,7 +168,7 @@ class SegmentationDataModule(LightningDataModule):
 
     Training batches: `image` uint8 (N, 3, S, S), `mask` int64 (N, S, S), `name` list of N.
 
-    Evaluation batches: `image` uint8 (N, 3, H, W), each resized with its aspect kept and zero-padded at the bottom and
+    Evaluation batches: `image` uint8 (N, 3, H, W), each resized and padded with grey at the bottom and
     right; `mask` list of N int64 (h, w) at native size (none when predicting); `name`; `size` and `native`, lists of N
     (height, width): the resized image inside the padding, and the image on disk.
 
@@ -173,7 +178,9 @@ class SegmentationDataModule(LightningDataModule):
     Args:
         source: The data set; procedural scenes by default.
         size: Side of the training crop in pixels.
-        eval_size: Long side of images at evaluation; `size` by default.
+        eval_size: Side of images at evaluation; `size` by default.
+        keep_aspect: At evaluation make only the long side `eval_size` and pad the rest, instead of stretching the image
+            to a square. Training crops are squares of any aspect, so a network that saw them scores higher stretched.
         batch_size: Images per training step.
         eval_batch_size: Images per evaluation step; `batch_size` by default.
         num_workers: Loader processes; by default none for a source in memory, else one per two cores, at most 8.
@@ -182,7 +189,7 @@ class SegmentationDataModule(LightningDataModule):
         color_jitter: Brightness, contrast and saturation of training images change by up to this factor.
         stride: Evaluation images are padded to a multiple of this, the network's largest stride.
         seed: Seed of shuffling and augmentation.
-        predict_root: One image or a folder of images to predict on.
+        predict_root: One image or a folder of images to predict on; the source's test images by default.
 
     Attributes:
         classes: Number of classes of the source; 1 means binary.
@@ -195,6 +202,7 @@ class SegmentationDataModule(LightningDataModule):
         source: Source | None = None,
         size: int = 128,
         eval_size: int | None = None,
+        keep_aspect: bool = False,
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         num_workers: int | None = None,
@@ -213,6 +221,7 @@ class SegmentationDataModule(LightningDataModule):
         self.source = ProceduralScenes() if source is None else source
         self.size = size
         self.eval_size = eval_size or size
+        self.keep_aspect = keep_aspect
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         if num_workers is None:
@@ -228,12 +237,12 @@ class SegmentationDataModule(LightningDataModule):
         self._checked = False
 
     def setup(self, stage: str) -> None:
-        """Check the data, once; prediction needs no source.
+        """Check the data, once; to predict on a folder needs no source.
 
         Raises:
             DataError: Listing every problem found.
         """
-        if stage != "predict" and not self._checked:
+        if not (self._checked or (stage == "predict" and self.predict_root)):
             self.source.check()
             self._checked = True
 
@@ -260,18 +269,18 @@ class SegmentationDataModule(LightningDataModule):
         return self._evaluation(self.source.dataset("test"))
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the images below `predict_root`, without masks.
+        """Return the images below `predict_root`, without masks; the test images if it is not set.
 
         Raises:
-            DataError: If `predict_root` is not set, not there, or holds no readable image.
+            DataError: If `predict_root` is not there or holds no readable image.
         """
         if self.predict_root is None:
-            raise DataError("nothing to predict on: set `predict_root` to an image or a folder of images")
+            return self.test_dataloader()
         return self._evaluation(ImageFolder(self.predict_root))
 
     def _evaluation(self, samples: Dataset[Any]) -> DataLoader[Batch]:
         return DataLoader(
-            EvaluationSamples(samples, self.eval_size),
+            EvaluationSamples(samples, self.eval_size, self.keep_aspect),
             batch_size=self.eval_batch_size,  # by keyword: Lightning makes the loader anew to predict
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

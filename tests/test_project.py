@@ -1,0 +1,82 @@
+"""What README, Makefile, pyproject.toml and environment.yml say has to be one story."""
+
+import re
+import subprocess
+from importlib.metadata import metadata
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_python_versions_agree():
+    required = metadata("spatialseg")["Requires-Python"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (python,) = (
+        Requirement(each) for each in conda["dependencies"] if isinstance(each, str) and each.startswith("python")
+    )
+    assert SpecifierSet(required) == python.specifier
+    lowest = re.fullmatch(r">=(\d+\.\d+)", required).group(1)
+    assert f"Python ≥ {lowest}" in README
+    assert f"({lowest.replace('.', ', ')})" in (ROOT / "Makefile").read_text()
+
+
+def test_conda_installs_the_package_with_its_development_tools():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert conda["name"] == metadata("spatialseg")["Name"]
+    assert {"pip": ["-e .[dev]"]} in conda["dependencies"]
+    assert "dev" in metadata("spatialseg").get_all("Provides-Extra")
+
+
+def test_malicious_lightning_wheels_are_excluded():
+    lightning = next(
+        requirement
+        for requirement in map(Requirement, metadata("spatialseg").get_all("Requires-Dist"))
+        if requirement.name == "lightning"
+    )
+    assert "2.6.1" in lightning.specifier or "2.6.4" in lightning.specifier
+    assert not any(version in lightning.specifier for version in ("2.6.2", "2.6.3", "2.5.0"))
+
+
+def test_make_alone_prints_every_target():
+    shown = make().stdout
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets and all(re.search(rf"^  make {target} +\S", shown, re.MULTILINE) for target in targets)
+    assert "saliency_wfb" in shown and "ecssd" in shown
+
+
+def test_make_train_lists_what_there_is():
+    for arguments, known in ((["EXP=nosuch"], "saliency_wfb"), (["DATA=nosuch"], "ecssd")):
+        done = make("train", *arguments)
+        assert done.returncode != 0 and "nosuch" in done.stdout and known in done.stdout
+
+
+def test_every_experiment_opens_with_its_command_runtime_and_result():
+    for path in (ROOT / "experiments").glob("*.yaml"):
+        if path.stem == "base":
+            continue
+        header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+        assert f"make train EXP={path.stem}" in header
+        assert "minutes" in header and "weighted F" in header
+
+
+def test_readme_names_only_commands_and_files_that_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)\b", README)) <= targets
+    for experiment in re.findall(r"EXP=(\w+)", README):
+        assert (ROOT / "experiments" / f"{experiment}.yaml").is_file()
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_readme_drop_in_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:1]
+    exec(compile(example, "README.md", "exec"), {})

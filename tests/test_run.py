@@ -1,0 +1,245 @@
+import csv
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from wandb.proto import wandb_internal_pb2
+
+from spatialseg.cli import COMMANDS, main
+from spatialseg.run import automatic_precision
+from spatialseg.task import SegmentationTask
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base")
+
+
+@pytest.fixture
+def small(tmp_path) -> list[str]:
+    """Return the arguments that make any experiment a matter of seconds."""
+    overlay = {
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1},
+        "model": {"encoder": "resnet18", "encoder_weights": None},
+        "data": {
+            "size": 64,
+            "eval_size": 64,
+            "batch_size": 4,
+            "source": {
+                "class_path": "spatialseg.data.ProceduralScenes",
+                "init_args": {"train": 8, "val": 3, "test": 3, "size": 64},
+            },
+        },
+        "runs": str(tmp_path / "runs"),
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(overlay))
+    return ["--config", str(path)]
+
+
+def configs(experiment: str) -> list[str]:
+    files = ("base.yaml", f"{experiment}.yaml")
+    return [part for name in files for part in ("--config", str(ROOT / "experiments" / name))]
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = (folder / "runs").glob("*/*/*/*")
+    return run
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_trains_tests_and_leaves_everything(experiment, small, tmp_path, capsys):
+    main(["fit", *configs(experiment), *small, "--seed_everything", "3"])
+    run = only_run(tmp_path)
+    assert run.relative_to(tmp_path / "runs").parts[:3] == (experiment, "shapes", "seed3")
+
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["trainer"]["precision"] == automatic_precision()
+    assert config["data"]["source"]["init_args"]["train"] == 8
+    assert config["model"]["loss"][0]["name"]
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len([row for row in rows if row["val/weighted_f"]]) == 2
+    assert {"lr-AdamW/encoder", "train/loss", "val/mae", "val/iou", "test/weighted_f"} <= rows[0].keys()
+    assert len(list((run / "pictures").glob("*.png"))) == 2
+    assert next((run / "wandb").glob("offline-run-*/*.wandb")).stat().st_size > 1000
+    for name in ("best", "last"):
+        SegmentationTask.load_from_checkpoint(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["seed"] == 3 and summary["epochs"] == 2 and summary["versions"]["torch"]
+    assert 0 <= summary["measures"]["test/weighted_f"] <= 1
+    shown = capsys.readouterr().out
+    assert "epoch 2/2" in shown and "test/weighted_f" in shown
+    for path in ("config.yaml", "best.ckpt", "metrics.csv", "pictures", "offline-run-", "summary.json"):
+        assert path in shown
+
+
+def wandb_records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
+    """Read a W&B run file: a LevelDB log of protocol buffers, in blocks of 32 KiB, behind a header of 7 bytes."""
+    data, position, parts = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, position + 4)
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield wandb_internal_pb2.Record.FromString(parts)
+            parts = b""
+
+
+def test_wandb_holds_configuration_measures_and_pictures(small, tmp_path):
+    main(["fit", *configs(EXPERIMENTS[0]), *small])
+    (path,) = (only_run(tmp_path) / "wandb").glob("offline-run-*/*.wandb")
+    keys: set[str] = set()
+    for record in wandb_records(path):
+        for part in (record.run.config.update, record.config.update, record.history.item, record.summary.update):
+            keys |= {item.key or item.nested_key[0] for item in part}
+    assert {"trainer", "model", "data", "train/loss", "val/weighted_f", "test/weighted_f", "predictions"} <= keys
+
+
+def test_a_run_folder_is_never_used_twice(small, tmp_path):
+    for _ in range(2):
+        main(["fit", *configs(EXPERIMENTS[0]), *small, "--trainer.limit_train_batches=1", "--trainer.max_epochs=1"])
+    assert len(list((tmp_path / "runs").glob("*/*/*/*"))) == 2
+
+
+def test_test_and_predict_use_a_run(small, tmp_path, capsys):
+    main(["fit", *configs(EXPERIMENTS[0]), *small])
+    run = only_run(tmp_path)
+    fitted = json.loads((run / "summary.json").read_text())["measures"]
+    use = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
+
+    main(["test", *use])
+    (tested,) = (tmp_path / "runs").glob("*/*/*/*_test")
+    assert json.loads((tested / "summary.json").read_text())["measures"] == pytest.approx(fitted)
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, size in (("wide", (90, 40)), ("tall", (31, 77))):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)).save(
+            photos / f"{name}.png"
+        )
+    main(["predict", *use, "--data.predict_root", str(photos)])
+    (predicted,) = (tmp_path / "runs").glob("*/*/*/*_predict")
+    assert Image.open(predicted / "predictions" / "wide.png").size == (90, 40)
+    assert Image.open(predicted / "predictions" / "tall.png").size == (31, 77)
+    assert Image.open(predicted / "predictions" / "tall.png").mode == "L"
+
+
+def test_same_seed_same_result(small, tmp_path):
+    results = []
+    for _ in range(2):
+        main(["fit", *configs(EXPERIMENTS[0]), *small, "--trainer.max_epochs=1"])
+        newest = max((tmp_path / "runs").glob("*/*/*/*"))
+        results.append(json.loads((newest / "summary.json").read_text())["measures"])
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.nosuch=1"], "nosuch"),
+        (["--model.loss=[{name: wfbb}]"], "did you mean 'wfb'"),
+        (["--model.loss=[{name: wfb, args: {beta: 1}}]"], "beta2"),
+        (["--model.encoder_weights=bundled"], "fit the encoder"),
+        (["--data.size=65"], "multiple of the stride"),
+        (["--data.source=spatialseg.data.FolderPairs", "--data.source.root=/no/such/folder"], "/no/such/folder"),
+    ],
+)
+def test_a_wrong_configuration_is_one_clear_error(small, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *configs(EXPERIMENTS[0]), *small, *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_key_in_a_file_is_named(small, tmp_path, capsys):
+    (tmp_path / "typo.yaml").write_text("model: {learning_rat: 0.1}\n")
+    with pytest.raises(SystemExit):
+        main(["fit", *configs(EXPERIMENTS[0]), *small, "--config", str(tmp_path / "typo.yaml")])
+    assert "learning_rat" in capsys.readouterr().err
+
+
+def test_help_and_unknown_commands(capsys):
+    main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {command} " in shown for command in COMMANDS)
+    with pytest.raises(SystemExit, match="Did you mean 'fit'"):
+        main(["fitt"])
+
+
+def command(small: list[str], *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "spatialseg", "fit", *configs(EXPERIMENTS[0]), *small, *arguments]
+
+
+def wait_for(path_pattern: str, folder: Path, process: subprocess.Popen, seconds: float = 240) -> Path:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in folder.glob(path_pattern):
+            return path
+        time.sleep(0.1)
+    raise AssertionError(f"no {path_pattern} below {folder}; the process says: {process.communicate()[0]}")
+
+
+def test_ctrl_c_writes_the_last_checkpoint_and_training_goes_on_from_it(small, tmp_path):
+    with subprocess.Popen(
+        command(small, "--trainer.max_epochs=1000"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        pictures = wait_for("runs/*/*/*/*/pictures/epoch_001.png", tmp_path, process)
+        process.send_signal(signal.SIGINT)
+        shown, _ = process.communicate(timeout=120)
+    last = pictures.parents[1] / "checkpoints" / "last.ckpt"
+    assert f"--ckpt_path {last}" in shown
+    stopped = torch.load(last, weights_only=True)
+    assert stopped["epoch"] >= 1
+
+    epochs = stopped["epoch"] + 2
+    main(["fit", *configs(EXPERIMENTS[0]), *small, "--ckpt_path", str(last), f"--trainer.max_epochs={epochs}"])
+    resumed = max((tmp_path / "runs").glob("*/*/*/*"))
+    assert resumed != pictures.parents[1]
+    continued = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
+    assert continued["epoch"] == epochs - 1 and continued["global_step"] > stopped["global_step"]
+
+
+def test_a_non_finite_loss_stops_with_the_file_names_and_keeps_the_last_checkpoint(small, tmp_path):
+    plugin = tmp_path / "breaking.py"
+    plugin.write_text(
+        "import torch\n"
+        "class Breaking(torch.nn.Module):\n"
+        "    calls = 0\n"
+        "    def forward(self, logits, target):\n"
+        "        Breaking.calls += logits.requires_grad\n"
+        "        return logits.mean() * (float('nan') if Breaking.calls > 3 else 1)\n"
+    )
+    arguments = command(small, "--model.loss=[{name: breaking.Breaking}]", "--trainer.max_epochs=3")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "error: the loss became nan in epoch 1" in done.stderr and "train_000" in done.stderr
+    last = only_run(tmp_path) / "checkpoints" / "last.ckpt"
+    assert str(last) in done.stdout
+    assert all(value.isfinite().all() for value in torch.load(last, weights_only=True)["state_dict"].values())
+
+
+def test_two_processes_train_together(small, tmp_path):
+    arguments = command(small, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1")
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = only_run(tmp_path)
+    summary = json.loads((run / "summary.json").read_text())
+    assert 0 <= summary["measures"]["test/weighted_f"] <= 1
+    assert done.stdout.count("run folder:") == 1
+    assert len(list((run / "wandb").glob("offline-run-*"))) == 1
