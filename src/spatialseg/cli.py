@@ -9,6 +9,8 @@ COMMANDS = {
     "validate": "score a checkpoint on the validation images",
     "test": "score a checkpoint on the test images with every measure",
     "predict": "write the predictions of a checkpoint as PNG files",
+    "score": "score saliency maps on disk against masks on disk",
+    "compare": "show runs side by side: measures, differences, pictures",
     "losses": "list the losses there are, or explain one of them",
 }
 
@@ -30,12 +32,21 @@ def main(args: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         sys.exit(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}")
+    # Imported only when asked for, because the training stack takes seconds.
     if command == "losses":
         from spatialseg.losses.describe import main as describe
 
         describe(rest)
+    elif command == "score":
+        from spatialseg.scoring import main as score
+
+        score(rest)
+    elif command == "compare":
+        from spatialseg.compare import main as compare
+
+        compare(rest)
     else:
-        from spatialseg.run import run  # imported here because the training stack takes seconds
+        from spatialseg.run import run
 
         run([command, *rest])
 

@@ -1,8 +1,11 @@
 """What losses there are, as text: the table behind `python -m spatialseg losses`."""
 
+import argparse
 import inspect
+import sys
+from collections.abc import Sequence
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -56,3 +59,19 @@ def _targets(cls: type[nn.Module]) -> str:
 
 def _paper(cls: type[nn.Module]) -> str:
     return str(getattr(cls, "paper", ""))
+
+
+def main(args: Sequence[str]) -> None:
+    """Print the table, or all about the loss that is named.
+
+    Raises:
+        SystemExit: With status 2 when there is no such loss.
+    """
+    parser = argparse.ArgumentParser("spatialseg losses", description="List the losses, or explain one of them.")
+    parser.add_argument("name", nargs="?", help="a registered name or a dotted path")
+    name = parser.parse_args(args).name
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    try:
+        console.print(describe_loss(name) if name else describe_losses())
+    except (ValueError, TypeError, ImportError) as error:
+        parser.error(str(error))
