@@ -1,5 +1,6 @@
 """How things are timed here: in one process, on the same threads, in turn, after a warm-up; medians and quartiles."""
 
+import ctypes
 import json
 import os
 import platform
@@ -44,6 +45,7 @@ def alternate(functions: Mapping[str, Callable[[], object]], repeats: int = 20) 
 def peak_memory(function: Callable[[], object]) -> int:
     """Return by how many bytes the process grew at most while the function ran, sampled every half millisecond."""
     function()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier calls left with the allocator would hide what this one takes
     page = os.sysconf("SC_PAGE_SIZE")
     statm = Path("/proc/self/statm")
 

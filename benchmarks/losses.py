@@ -35,8 +35,8 @@ def step(loss: Callable[..., Tensor], logits: Tensor, *rest: Tensor) -> Callable
     """Return a function that runs the loss forward and backward."""
 
     def run() -> None:
-        logits.grad = None
         loss(logits, *rest).backward()
+        logits.grad = None
 
     return run
 

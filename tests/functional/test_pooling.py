@@ -66,13 +66,19 @@ def test_second_derivative_is_refused():
         gradient.sum().backward()
 
 
-def test_bands_change_nothing(monkeypatch):
-    values, labels = sample(23, 11, seed=0)
-    for stride in (1, 2):
-        whole = selective_pooling(values, labels, window=5, stride=stride)
-        with monkeypatch.context() as patch:
-            patch.setattr("spatialseg.functional.pooling._BAND_BYTES", 1)
-            torch.testing.assert_close(selective_pooling(values, labels, window=5, stride=stride), whole)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("weights", ["uniform", "gaussian"])
+def test_compiled_twin_equals_the_sum_of_shifts(monkeypatch, dtype, stride, weights):
+    for height, width, window in ((11, 17, 5), (3, 4, 7), (1, 9, 3)):
+        values, labels = sample(height, width, seed=height)
+        values = values.to(dtype).requires_grad_()
+        results = []
+        for compiled in (True, False):
+            monkeypatch.setattr("spatialseg.functional.pooling._is_compiled", lambda _, compiled=compiled: compiled)
+            pooled = selective_pooling(values, labels, window=window, stride=stride, weights=weights)
+            results.append((pooled, torch.autograd.grad((pooled * (pooled.detach() + 1)).sum(), values)[0]))
+        torch.testing.assert_close(results[0], results[1])
 
 
 def test_memory_formats_and_label_types():

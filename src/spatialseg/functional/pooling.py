@@ -1,7 +1,8 @@
 """Selective pooling: the mean over a window's pixels of one category."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ def selective_pooling(
         \bar x_c = \frac{\sum_i \mu_i w_i x_i}{\sum_i \mu_i w_i}, \qquad \mu_i = [y_i = y_c]
 
     over the pixels i of the window around the centre c, clipped at the borders. A sum over the window's shifts with its
-    own backward: it needs no memory but the result's.
+    own backward, which needs no memory but the result's; on the CPU it is compiled.
 
     Args:
         values: What is averaged, shape (N, C, H, W), float32 or float64.
@@ -77,7 +78,19 @@ def _pool(
     labels, centres = _categories(labels, stride, ignore_index)
     total = values.new_zeros(*values.shape[:2], *centres.shape[2:])
     mass = values.new_zeros(centres.shape)
-    for centre, pixel, weight in _shifts(values, window, stride, scale):
+    if _is_compiled(values):
+        from spatialseg.functional import _pooling_kernels  # imports Numba, which takes a second
+
+        inputs = [each.contiguous().numpy() for each in (values, labels[:, 0], centres[:, 0])]
+        means, inverses = total.numpy(), mass[:, 0].numpy()
+
+        def pool(image: int, weights: Any) -> None:  # noqa: ANN401
+            one, label, centre = (array[image] for array in inputs)
+            _pooling_kernels.pool(one, label, centre, weights, stride, means[image], inverses[image])
+
+        _compiled(window, scale, len(values), pool)
+        return total, mass
+    for centre, pixel, weight in _shifts(values.shape, window, stride, scale):
         share = (centres[centre] == labels[pixel]) * weight
         mass[centre] += share
         total[centre].addcmul_(values[pixel], share)
@@ -99,7 +112,19 @@ def _spread(
     """Return the gradient of the pooled values, given that of their means."""
     labels, centres = _categories(labels, stride, ignore_index)
     spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[2:])
-    for centre, pixel, weight in _shifts(spread, window, stride, scale):
+    if _is_compiled(gradient):
+        from spatialseg.functional import _pooling_kernels  # imports Numba, which takes a second
+
+        inputs = [each.contiguous().numpy() for each in (gradient, labels[:, 0], centres[:, 0])]
+        inverses, out = inverse[:, 0].contiguous().numpy(), spread.numpy()
+
+        def add(image: int, weights: Any) -> None:  # noqa: ANN401
+            one, label, centre = (array[image] for array in inputs)
+            _pooling_kernels.spread(one, label, centre, weights, stride, inverses[image], out[image])
+
+        _compiled(window, scale, len(gradient), add)
+        return spread
+    for centre, pixel, weight in _shifts(spread.shape, window, stride, scale):
         share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
         spread[pixel].addcmul_(gradient[centre], share)
     return spread
@@ -146,40 +171,39 @@ def _categories(labels: Tensor, stride: int, ignore_index: int | None) -> tuple[
 
 
 _NO_LABEL = torch.iinfo(torch.int32).min
-_BAND_BYTES = 2**21  # what a CPU core's cache holds of one image
 _Region = tuple[slice, slice, slice, slice]
 
 
-def _shifts(values: Tensor, window: int, stride: int, scale: float) -> Iterator[tuple[_Region, _Region, float]]:
-    """Yield, for each shift of the window, the centres that have such a neighbour, those neighbours, and their weight.
-
-    `values` (N, C, H, W) is at the neighbours' resolution. The CPU goes through all shifts of one band of rows before
-    the next, since it would fetch the whole batch r² times from the main memory otherwise.
-    """
-    height, width = values.shape[2:]
-    radius = window // 2
-    shifts = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)]
-    for image, top, bottom in _bands(values, stride):
-        for dy, dx in shifts:
-            first, last = _span(height, dy, stride)
-            first, last = max(first, top), min(last, bottom)
-            left, right = _span(width, dx, stride)
-            if first < last and left < right:
-                centre = (image, slice(None), slice(first, last), slice(left, right))
-                pixel = (image, slice(None), _strided(first, last, stride, dy), _strided(left, right, stride, dx))
-                yield centre, pixel, math.exp(-(max(abs(dy), abs(dx)) ** 2) / scale)
+def _shifts(size: torch.Size, window: int, stride: int, scale: float) -> Iterator[tuple[_Region, _Region, float]]:
+    """Yield, for each shift of the window, the centres with such a neighbour, those neighbours, and their weight."""
+    everything = slice(None)
+    for dy in range(-(window // 2), window // 2 + 1):
+        for dx in range(-(window // 2), window // 2 + 1):
+            top, bottom = _span(size[2], dy, stride)
+            left, right = _span(size[3], dx, stride)
+            if top < bottom and left < right:
+                centre = (everything, everything, slice(top, bottom), slice(left, right))
+                pixel = (everything, everything, _strided(top, bottom, stride, dy), _strided(left, right, stride, dx))
+                yield centre, pixel, _weight(dy, dx, scale)
 
 
-def _bands(values: Tensor, stride: int) -> Iterator[tuple[slice, int, int]]:
-    """Yield images, the first row of centres and the one after the last."""
-    rows = -(-values.shape[2] // stride)
-    if values.device.type != "cpu":
-        yield slice(None), 0, rows
-        return
-    step = max(1, _BAND_BYTES // (values[0, :, 0].numel() * values.element_size() * stride))
-    for image in range(len(values)):
-        for top in range(0, rows, step):
-            yield slice(image, image + 1), top, min(top + step, rows)
+def _weight(dy: int, dx: int, scale: float) -> float:
+    return math.exp(-(max(abs(dy), abs(dx)) ** 2) / scale)
+
+
+def _is_compiled(values: Tensor) -> bool:
+    return values.device.type == "cpu"
+
+
+def _compiled(window: int, scale: float, images: int, work: Callable[[int, Any], None]) -> None:
+    """Do the work on each image, given its index and the window's weights (window, window)."""
+    import numpy as np  # here, since only the compiled twin needs it
+
+    reach = range(-(window // 2), window // 2 + 1)
+    weights = np.array([[_weight(dy, dx, scale) for dx in reach] for dy in reach])
+    threads = min(torch.get_num_threads(), images)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda image: work(image, weights), range(images)))
 
 
 def _span(length: int, shift: int, stride: int) -> tuple[int, int]:
