@@ -133,33 +133,38 @@ def _count(
     rows, columns = bottom - top + 1, right - left + 1
     error = np.zeros((rows + 2 * radius, columns + 2 * radius), np.float32)
     inside = np.zeros((rows + 2 * radius, columns + 2 * radius), np.float32)
+    one, half = np.float32(1), np.float32(0.5)  # plain numbers would turn all into float64
     for y in range(rows):
+        marks, scores = mask[top + y, left : right + 1], prediction[top + y, left : right + 1]
+        errors, insides = error[radius + y, radius:], inside[radius + y, radius:]
         for x in range(columns):
-            g = np.float32(mask[top + y, left + x] == 1)
-            inside[radius + y, radius + x] = g
-            error[radius + y, radius + x] = g * (1 - prediction[top + y, left + x])
+            g = one if marks[x] == 1 else np.float32(0)
+            insides[x] = g
+            errors[x] = g * (one - scores[x])
     mean = _smooth(error, kernel)
     mass = _smooth(inside, kernel)
 
     tp = 0.0
     share = np.zeros_like(error)  # what each pixel's E_A, if it is the smaller error, owes to each neighbour's error
     for y in range(rows):
+        errors, insides, shares = error[radius + y, radius:], inside[radius + y, radius:], share[radius + y, radius:]
+        means, masses, slopes = mean[y], mass[y], slope[top + y, left : right + 1]
         row_tp = np.float32(0)
         for x in range(columns):
-            g = inside[radius + y, radius + x]
-            own = error[radius + y, radius + x]
-            inverse = g / max(mass[y, x], np.float32(1e-30))
-            around = mean[y, x] * inverse
-            row_tp += g * (1 - min(own, around))
+            g = insides[x]
+            inverse = g / max(masses[x], np.float32(1e-30))
+            around = means[x] * inverse
+            row_tp += g * (one - min(errors[x], around))
             # Where both are equal, each is half of the derivative, as autograd has it.
-            by_mean = np.float32(0.5) * (np.float32(around < own) + np.float32(around <= own))
-            share[radius + y, radius + x] = by_mean * inverse
-            slope[top + y, left + x] += g * (1 - by_mean)
+            by_mean = (half if around < errors[x] else np.float32(0)) + (half if around <= errors[x] else np.float32(0))
+            shares[x] = by_mean * inverse
+            slopes[x] += g * (one - by_mean)
         tp += row_tp
     spread = _smooth(share, kernel)
     for y in range(rows):
+        insides, spreads, slopes = inside[radius + y, radius:], spread[y], slope[top + y, left : right + 1]
         for x in range(columns):
-            slope[top + y, left + x] += inside[radius + y, radius + x] * spread[y, x]
+            slopes[x] += insides[x] * spreads[x]
     return tp, fp, positives
 
 
@@ -182,11 +187,14 @@ def _smooth(padded: Array, kernel: Array) -> Array:
     for y in range(rows):
         down[:] = 0
         for step in range(window):
-            k = kernel[step]
-            for x in range(padded.shape[1]):
-                down[x] += k * padded[y + step, x]
+            _add(down, kernel[step], padded[y + step])
         for step in range(window):
-            k = kernel[step]
-            for x in range(columns):
-                smooth[y, x] += k * down[x + step]
+            _add(smooth[y], kernel[step], down[step : step + columns])
     return smooth
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _add(total: Array, factor: float, source: Array) -> None:
+    """Do the inner loop, on views that start at 0: so it vectorises."""
+    for x in range(len(total)):
+        total[x] += factor * source[x]
