@@ -1,4 +1,6 @@
+import contextlib
 import csv
+import io
 import json
 import os
 import signal
@@ -17,6 +19,7 @@ from PIL import Image
 from wandb.proto import wandb_internal_pb2
 
 from spatialseg.cli import COMMANDS, main
+from spatialseg.compare import paired_bootstrap
 from spatialseg.run import automatic_precision
 from spatialseg.task import SegmentationTask
 
@@ -24,10 +27,10 @@ ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base")
 
 
-@pytest.fixture
-def small(tmp_path) -> list[str]:
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory) -> list[str]:
     """Return the arguments that make any experiment a matter of seconds."""
-    overlay = {
+    settings = {
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1},
         "model": {"encoder": "resnet18", "encoder_weights": None},
         "data": {
@@ -39,11 +42,16 @@ def small(tmp_path) -> list[str]:
                 "init_args": {"train": 8, "val": 3, "test": 3, "size": 64},
             },
         },
-        "runs": str(tmp_path / "runs"),
     }
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(overlay))
+    path = tmp_path_factory.mktemp("overlay") / "small.yaml"
+    path.write_text(yaml.safe_dump(settings))
     return ["--config", str(path)]
+
+
+@pytest.fixture
+def small(overlay, tmp_path) -> list[str]:
+    """Return the same with a folder of runs for one test."""
+    return [*overlay, "--runs", str(tmp_path / "runs")]
 
 
 def configs(experiment: str) -> list[str]:
@@ -51,16 +59,35 @@ def configs(experiment: str) -> list[str]:
     return [part for name in files for part in ("--config", str(ROOT / "experiments" / name))]
 
 
+def fit(experiment: str, overlay: list[str], runs: Path, *arguments: str) -> tuple[Path, str]:
+    """Train, and return the new run folder with what was printed."""
+    known = set(runs.glob("*/*/*/*"))
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        main(["fit", *configs(experiment), *overlay, "--runs", str(runs), "--seed_everything", "3", *arguments])
+    (run,) = set(runs.glob("*/*/*/*")) - known
+    return run, shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(overlay, tmp_path_factory) -> dict[str, tuple[Path, str]]:
+    """Return run folder and printed text of every experiment, trained once."""
+    runs = tmp_path_factory.mktemp("finished") / "runs"
+    return {experiment: fit(experiment, overlay, runs) for experiment in EXPERIMENTS}
+
+
 def only_run(folder: Path) -> Path:
     (run,) = (folder / "runs").glob("*/*/*/*")
     return run
 
 
+def measures_of(run: Path) -> dict[str, float]:
+    return json.loads((run / "summary.json").read_text())["measures"]
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_trains_tests_and_leaves_everything(experiment, small, tmp_path, capsys):
-    main(["fit", *configs(experiment), *small, "--seed_everything", "3"])
-    run = only_run(tmp_path)
-    assert run.relative_to(tmp_path / "runs").parts[:3] == (experiment, "shapes", "seed3")
+def test_every_experiment_trains_tests_and_leaves_everything(experiment, finished):
+    run, shown = finished[experiment]
+    assert run.parts[-4:-1] == (experiment, "shapes", "seed3")
 
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["trainer"]["precision"] == automatic_precision()
@@ -71,14 +98,12 @@ def test_every_experiment_trains_tests_and_leaves_everything(experiment, small, 
     assert len([row for row in rows if row["val/weighted_f"]]) == 2
     assert {"lr-AdamW/encoder", "train/loss", "val/mae", "val/iou", "test/weighted_f"} <= rows[0].keys()
     assert len(list((run / "pictures").glob("*.png"))) == 2
-    assert next((run / "wandb").glob("offline-run-*/*.wandb")).stat().st_size > 1000
     for name in ("best", "last"):
         SegmentationTask.load_from_checkpoint(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
     summary = json.loads((run / "summary.json").read_text())
     assert summary["seed"] == 3 and summary["epochs"] == 2 and summary["versions"]["torch"]
     assert 0 <= summary["measures"]["test/weighted_f"] <= 1
-    shown = capsys.readouterr().out
     assert "epoch 2/2" in shown and "test/weighted_f" in shown
     for path in ("config.yaml", "best.ckpt", "metrics.csv", "pictures", "offline-run-", "summary.json"):
         assert path in shown
@@ -100,9 +125,9 @@ def wandb_records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
             parts = b""
 
 
-def test_wandb_holds_configuration_measures_and_pictures(small, tmp_path):
-    main(["fit", *configs(EXPERIMENTS[0]), *small])
-    (path,) = (only_run(tmp_path) / "wandb").glob("offline-run-*/*.wandb")
+def test_wandb_holds_configuration_measures_and_pictures(finished):
+    run, _ = finished[EXPERIMENTS[0]]
+    (path,) = (run / "wandb").glob("offline-run-*/*.wandb")
     keys: set[str] = set()
     for record in wandb_records(path):
         for part in (record.run.config.update, record.config.update, record.history.item, record.summary.update):
@@ -110,28 +135,27 @@ def test_wandb_holds_configuration_measures_and_pictures(small, tmp_path):
     assert {"trainer", "model", "data", "train/loss", "val/weighted_f", "test/weighted_f", "predictions"} <= keys
 
 
-def test_a_run_folder_is_never_used_twice(small, tmp_path):
-    for _ in range(2):
-        main(["fit", *configs(EXPERIMENTS[0]), *small, "--trainer.limit_train_batches=1", "--trainer.max_epochs=1"])
-    assert len(list((tmp_path / "runs").glob("*/*/*/*"))) == 2
+def test_same_seed_same_result_in_another_folder(finished, overlay):
+    run, _ = finished[EXPERIMENTS[0]]
+    again, _ = fit(EXPERIMENTS[0], overlay, run.parents[3])
+    assert again.parent == run.parent and again != run
+    assert measures_of(again) == measures_of(run)
 
 
-def test_test_and_predict_use_a_run(small, tmp_path, capsys):
-    main(["fit", *configs(EXPERIMENTS[0]), *small])
-    run = only_run(tmp_path)
-    fitted = json.loads((run / "summary.json").read_text())["measures"]
+def test_test_and_predict_use_a_run(finished, tmp_path):
+    run, _ = finished[EXPERIMENTS[0]]
     use = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
+    use += ["--runs", str(tmp_path / "runs")]
 
     main(["test", *use])
     (tested,) = (tmp_path / "runs").glob("*/*/*/*_test")
-    assert json.loads((tested / "summary.json").read_text())["measures"] == pytest.approx(fitted)
+    assert measures_of(tested) == pytest.approx(measures_of(run))
 
     photos = tmp_path / "photos"
     photos.mkdir()
     for name, size in (("wide", (90, 40)), ("tall", (31, 77))):
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)).save(
-            photos / f"{name}.png"
-        )
+        noise = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+        Image.fromarray(noise).save(photos / f"{name}.png")
     main(["predict", *use, "--data.predict_root", str(photos)])
     (predicted,) = (tmp_path / "runs").glob("*/*/*/*_predict")
     assert Image.open(predicted / "predictions" / "wide.png").size == (90, 40)
@@ -139,13 +163,28 @@ def test_test_and_predict_use_a_run(small, tmp_path, capsys):
     assert Image.open(predicted / "predictions" / "tall.png").mode == "L"
 
 
-def test_same_seed_same_result(small, tmp_path):
-    results = []
-    for _ in range(2):
-        main(["fit", *configs(EXPERIMENTS[0]), *small, "--trainer.max_epochs=1"])
-        newest = max((tmp_path / "runs").glob("*/*/*/*"))
-        results.append(json.loads((newest / "summary.json").read_text())["measures"])
-    assert results[0] == results[1]
+def test_compare_scores_runs_as_their_own_tests_did(finished, tmp_path, capsys):
+    runs = [finished[experiment][0] for experiment in EXPERIMENTS]
+    main(["compare", *map(str, runs), "--out", str(tmp_path / "out"), "--images", "3"])
+    shown = capsys.readouterr().out
+    lines = [line.strip("| ").split(" | ") for line in (tmp_path / "out" / "comparison.md").read_text().splitlines()]
+    assert lines[0][1:] == EXPERIMENTS
+    table = {line[0]: line[1:] for line in lines[2:]}
+    for name in ("weighted_f", "mae", "s_measure"):
+        assert [float(cell) for cell in table[name]] == pytest.approx(
+            [measures_of(run)[f"test/{name}"] for run in runs], abs=6e-5
+        )
+    assert "weighted_f" in shown and Image.open(tmp_path / "out" / "comparison.png").width > 300
+    with pytest.raises(SystemExit):
+        main(["compare", str(tmp_path)])
+    assert "not the folder of a finished run" in capsys.readouterr().err
+
+
+def test_bootstrap_interval_holds_the_mean_of_a_known_sample():
+    difference = np.random.default_rng(1).normal(0.1, 0.5, 400)
+    low, high = paired_bootstrap(difference)
+    error = difference.std() / 20
+    assert (low, high) == pytest.approx((difference.mean() - 1.96 * error, difference.mean() + 1.96 * error), abs=0.005)
 
 
 @pytest.mark.parametrize(
