@@ -36,10 +36,15 @@ def alternate(functions: Mapping[str, Callable[[], object]], repeats: int = 20) 
             start = time.perf_counter()
             function()
             times[name].append((time.perf_counter() - start) * 1e3)
-    quartiles = {name: np.percentile(taken, (50, 25, 75)) for name, taken in times.items()}
+    keys = ("ms", "ms_q1", "ms_q3")
     return {
-        name: dict(zip(("ms", "ms_q1", "ms_q3"), map(float, each), strict=True)) for name, each in quartiles.items()
+        name: dict(zip(keys, np.percentile(taken, (50, 25, 75)).tolist(), strict=True)) for name, taken in times.items()
     }
+
+
+def shown(time: Mapping[str, float]) -> str:
+    """Return a time of `alternate` as text: median and quartiles."""
+    return f"{time['ms']:8.1f} ms [{time['ms_q1']:.1f}, {time['ms_q3']:.1f}]"
 
 
 def peak_memory(function: Callable[[], object]) -> int:
