@@ -114,8 +114,8 @@ class EpochLines(Callback):
         """Print the epoch's loss and validation measures."""
         if not trainer.is_global_zero:
             return
-        shown = {"train/loss", *(name for name in trainer.callback_metrics if name.startswith("val/"))}
-        values = [f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in sorted(shown)]
+        shown = sorted(name for name in trainer.callback_metrics if name == "train/loss" or name.startswith("val/"))
+        values = [f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in shown]
         seconds = time.monotonic() - self._start
         print(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", *values, f"{seconds:.1f} s", sep="  ", flush=True
