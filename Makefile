@@ -12,7 +12,7 @@ EXPERIMENTS = $(patsubst experiments/%.yaml,%,$(filter-out experiments/base.yaml
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint bench clean
+.PHONY: help setup train test lint score bench fidelity clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [EXP=...] [DATA=...] [SEED=...] [ARGS=...] [PYTHON=...]"
@@ -47,6 +47,17 @@ lint: $(STAMP) ## Check style and types only
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to the command
+	@$(BIN)/python -m spatialseg score --pred $(PRED) --gt $(GT) $(ARGS)
+
+bench: $(STAMP) ## Time losses and measures against their peers; results go to benchmarks/results
+	@$(BIN)/python benchmarks/losses.py
+	@$(BIN)/python benchmarks/measures.py
+
+fidelity: $(STAMP) ## Compare the loss with the measure on predictions of DATA at several stages of training EXP
+	@$(MAKE) --no-print-directory train ARGS='--experiment fidelity_$(EXP) --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.filename=stage_{epoch:02d} --trainer.callbacks.auto_insert_metric_name=false --trainer.callbacks.save_top_k=-1 $(ARGS)'
+	@run=$$(ls -d runs/fidelity_$(EXP)/$(DATA)/seed$(SEED)/* | tail -n 1) && $(BIN)/python benchmarks/fidelity.py $$run $$run/checkpoints/stage_*.ckpt
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -4,11 +4,13 @@ import importlib
 import pkgutil
 
 from spatialseg.losses.base import SegmentationLoss
+from spatialseg.losses.lal import LocallyAdaptiveLoss
 from spatialseg.losses.registry import LossSum, LossTerm, available_losses, build_loss, register_loss
 from spatialseg.losses.weighted_f import AddDistance, WeightedFBetaLoss
 
 __all__ = [
     "AddDistance",
+    "LocallyAdaptiveLoss",
     "LossSum",
     "LossTerm",
     "SegmentationLoss",
