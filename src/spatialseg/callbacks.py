@@ -1,5 +1,6 @@
 """What a run shows and keeps while it trains: pictures, progress, and the way back after an interruption."""
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,9 @@ class EpochLines(Callback):
 class KeepLast(Callback):
     """Keep a run that is stopped half-way resumable.
 
-    An interruption (Ctrl-C, SIGTERM) writes `last.ckpt`. Any other error leaves the checkpoints of the last complete
-    epoch as they are, since the weights may be what broke.
+    Ctrl-C and SIGTERM write `last.ckpt`. The first Ctrl-C waits for the batch to end, since a `KeyboardInterrupt`
+    raised anywhere can be swallowed by a library's clean-up or leave half a step; a second one stops at once. Any other
+    error leaves the checkpoints of the last complete epoch as they are, since the weights may be what broke.
 
     Args:
         folder: The run's folder of checkpoints.
@@ -134,6 +136,27 @@ class KeepLast(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._requested = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take over Ctrl-C."""
+        self._previous = signal.signal(signal.SIGINT, self._request)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give Ctrl-C back."""
+        signal.signal(signal.SIGINT, self._previous)
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Stop here if asked to."""
+        self._stop_if_requested()
+
+    def on_validation_batch_end(self, *_: object) -> None:
+        """Stop here if asked to."""
+        self._stop_if_requested()
+
+    def on_test_batch_end(self, *_: object) -> None:
+        """Stop here if asked to."""
+        self._stop_if_requested()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the checkpoint, and say where it is and how to go on."""
@@ -145,6 +168,15 @@ class KeepLast(Callback):
         if trainer.is_global_zero and last.exists():
             print(f"\nStopped in epoch {trainer.current_epoch + 1}; the last checkpoint: {last}")
             print(f"To go on: the same command with --ckpt_path {last}")
+
+    def _stop_if_requested(self) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+
+    def _request(self, *_: object) -> None:
+        self._requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nStopping after this batch; Ctrl-C again stops at once.", flush=True)
 
 
 class SavePredictions(BasePredictionWriter):
