@@ -24,7 +24,7 @@ from spatialseg.functional.maps import as_maps
 from spatialseg.functional.saliency_f import saliency_f_from_counts
 from spatialseg.functional.structure import structure_measure_from_sums
 from spatialseg.functional.thresholds import threshold_counts_of
-from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts
+from spatialseg.functional.weighted_f import f_measure_from_counts, weighted_counts
 
 Grey = NDArray[np.uint8]
 
@@ -152,7 +152,7 @@ def score_image(
     maps = as_maps(torch.from_numpy(prediction.copy())[None], target, normalize=conventions.normalize)
     empty = not foreground.any()
     if not empty:
-        counts = WeightedCounts(*compiled.weighted_sums(maps))
+        counts = weighted_counts(maps.prediction, target)
         weighted_f = f_measure_from_counts(counts, conventions.beta2).f.item()
     elif conventions.empty_target == "strict":
         weighted_f = float(bool((maps.prediction < 0.5).all()))

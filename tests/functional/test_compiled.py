@@ -1,5 +1,6 @@
 """The compiled loops against SciPy, PySODMetrics and the tensor functions that they stand beside."""
 
+import math
 import subprocess
 import sys
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from spatialseg.functional import boundary, compiled, structure, thresholds
+from spatialseg.functional import maps as maps_module
 from spatialseg.functional.maps import Maps
-from spatialseg.functional.weighted_f import weighted_counts
+from spatialseg.functional.weighted_f import weighted_counts, weighted_f_measure
 
 
 @st.composite
@@ -38,11 +40,6 @@ def maps(draw, foreground=False):
     )
 
 
-def target_of(drawn):
-    target = drawn.foreground.long()
-    return target if drawn.valid is None else target.masked_fill(~drawn.valid, 255)
-
-
 @given(maps())
 @settings(deadline=None, max_examples=150)
 def test_distance_is_scipys(drawn):
@@ -58,11 +55,13 @@ def test_distance_is_scipys(drawn):
 @given(maps())
 @settings(deadline=None, max_examples=150)
 def test_weighted_sums_equal_the_tensor_function(drawn):
-    drawn = drawn._replace(prediction=drawn.prediction.double())
-    distance = compiled.distance_to_foreground(drawn.foreground).double()
-    expected = weighted_counts(drawn.prediction, target_of(drawn), distance=distance)
+    prediction = drawn.prediction.double()
+    expected = weighted_counts(prediction.clone().requires_grad_(), drawn.target())
+    found = torch.stack(weighted_counts(prediction, drawn.target()))
     # The distances of the tensor function are rounded to float32, and there is no cap at 270 pixels.
-    torch.testing.assert_close(compiled.weighted_sums(drawn), torch.stack(expected), rtol=1e-7, atol=1e-6)
+    torch.testing.assert_close(found, torch.stack(expected).detach(), rtol=1e-7, atol=1e-6)
+    single = torch.stack(weighted_counts(prediction.float(), drawn.target()))
+    torch.testing.assert_close(single, found.float(), rtol=1e-5, atol=1e-4)
 
 
 @given(maps(foreground=True))
@@ -71,7 +70,7 @@ def test_weighted_f_has_the_ties_of_pysodmetrics(drawn):
     drawn = drawn._replace(prediction=drawn.prediction.double(), valid=None)
     if not drawn.foreground.any():
         return
-    tp, fp, positives = compiled.weighted_sums(drawn)[:, 0].tolist()
+    tp, fp, positives = (count.item() for count in weighted_counts(drawn.prediction, drawn.foreground))
     expected = py_sod_metrics.WeightedFmeasure().cal_wfm(drawn.prediction[0].numpy(), drawn.foreground[0].numpy())
     assert 2 * tp / (positives + tp + fp) == pytest.approx(expected, abs=1e-12)
 
@@ -81,8 +80,7 @@ def test_far_false_alarms_cost_twice():
     target[0, 1, 2] = True
     prediction = torch.zeros(1, 4, 900, dtype=torch.float64)
     prediction[0, 1, [400, 899]] = 1.0
-    _, fp, _ = compiled.weighted_sums(Maps(prediction, target, None))[:, 0].tolist()
-    assert fp == pytest.approx(4, abs=1e-15)
+    assert weighted_counts(prediction, target).fp.item() == pytest.approx(4, abs=1e-15)
 
 
 @given(maps())
@@ -110,11 +108,15 @@ def test_threads_change_nothing():
     generator = torch.Generator().manual_seed(0)
     prediction = torch.rand(5, 40, 50, generator=generator)
     several = Maps(prediction, torch.rand(5, 40, 50, generator=generator) > 0.95, None)
-    one = [function(several) for function in (compiled.weighted_sums, compiled.level_histograms)]
+
+    def everything():
+        return compiled.level_histograms(several), *weighted_counts(several.prediction, several.foreground)
+
+    one = everything()
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        three = [function(several) for function in (compiled.weighted_sums, compiled.level_histograms)]
+        three = everything()
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(left, right) for left, right in zip(one, three, strict=True))
@@ -124,9 +126,50 @@ def test_layout_does_not_matter():
     generator = torch.Generator().manual_seed(0)
     prediction = torch.rand(2, 30, 20, generator=generator)
     target = torch.rand(2, 30, 20, generator=generator) > 0.9
-    turned = Maps(prediction.mT.contiguous().mT, target.mT.contiguous().mT, None)
-    assert not turned.prediction.is_contiguous()
-    assert torch.equal(compiled.weighted_sums(turned), compiled.weighted_sums(Maps(prediction, target, None)))
+    turned = prediction.mT.contiguous().mT, target.mT.contiguous().mT
+    assert not turned[0].is_contiguous()
+    for one, other in zip(weighted_counts(*turned), weighted_counts(prediction, target), strict=True):
+        assert torch.equal(one, other)
+
+
+@st.composite
+def inputs(draw):
+    """Draw what `as_maps` takes: every type, right and wrong values, with and without ignored pixels."""
+    shape = draw(st.integers(1, 3)), draw(st.integers(1, 20)), draw(st.integers(1, 40))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
+    prediction = torch.rand(shape, generator=generator)
+    dtype = draw(st.sampled_from([torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64]))
+    prediction = (prediction * 255).to(dtype) if dtype is torch.uint8 else prediction.to(dtype)
+    if dtype is not torch.uint8:
+        prediction[-1, -1, -1] = draw(st.sampled_from([0.5, 0.5, 0.5, 0.0, -0.0, 1.0, math.nan, -0.01, 1.01, math.inf]))
+    kinds = [torch.bool, torch.uint8, torch.int8, torch.int32, torch.int64, torch.float16, torch.bfloat16]
+    kind = draw(st.sampled_from([*kinds, torch.float32, torch.float64]))
+    target = torch.randint(0, 2, shape, generator=generator)
+    ignore_index = draw(st.sampled_from([None, 255, 7, -1, 0]))
+    value = draw(st.sampled_from([1, 1, ignore_index or 0, 3, 255]))
+    target = target.masked_fill(torch.rand(shape, generator=generator) < 0.1, value)
+    return prediction, target.to(kind), ignore_index
+
+
+@given(inputs())
+@settings(deadline=None, max_examples=300)
+def test_inspection_equals_the_tensor_function(drawn):
+    prediction, target, ignore_index = drawn
+    prediction = prediction if prediction.dtype in (torch.uint8, torch.float64) else prediction.float()
+    found, expected = (look(prediction, target, ignore_index) for look in (compiled.inspect, maps_module._inspect))
+    for name, one in found._asdict().items():
+        other = getattr(expected, name)
+        if isinstance(one, torch.Tensor):
+            torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True, msg=name)
+        else:
+            assert one == other, name
+
+
+def test_nan_is_passed_on():
+    prediction, target = torch.rand(3, 9, 9), torch.zeros(3, 9, 9)
+    target[:, 4, 4:] = 1
+    prediction[0, 0, 0] = prediction[1, 4, 4] = torch.nan
+    assert weighted_f_measure(prediction, target).f.isnan().tolist() == [True, True, False]
 
 
 def test_numba_is_imported_only_when_needed():

@@ -39,10 +39,11 @@ VECTORS = {
 }
 
 
+@pytest.mark.parametrize("gradient", [False, True])  # compiled, and in tensor operations
 @pytest.mark.parametrize("name", VECTORS)
-def test_reference_vectors(name):
+def test_reference_vectors(name, gradient):
     prediction, *expected = VECTORS[name]
-    result = weighted_f_measure(prediction, block())
+    result = weighted_f_measure(prediction.clone().requires_grad_(gradient), block())
     assert [value.item() for value in result] == pytest.approx(expected, abs=1e-9)
 
 
@@ -109,8 +110,11 @@ def test_reference_equals_brute_force(height, width, seed, beta2):
     target = rng.random((height, width)) < rng.choice([0.05, 0.3, 0.8])
     target[rng.integers(height), rng.integers(width)] = True
     prediction = rng.random((height, width))
-    result = weighted_f_measure(torch.from_numpy(prediction)[None], torch.from_numpy(target)[None], beta2=beta2)
-    assert result.f.item() == pytest.approx(brute_force(prediction, target.astype(float), beta2), abs=1e-9)
+    expected = brute_force(prediction, target.astype(float), beta2)
+    for gradient in (False, True):  # compiled, and in tensor operations
+        given = torch.from_numpy(prediction)[None].requires_grad_(gradient)
+        result = weighted_f_measure(given, torch.from_numpy(target)[None], beta2=beta2)
+        assert result.f.item() == pytest.approx(expected, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=40)

@@ -93,3 +93,11 @@ def test_measures_of_one_collection_keep_their_own_states():
     metrics.update(0.3 + target.roll(1, 1) / 2, target)
     values = metrics.compute()
     assert len({round(value.item(), 6) for value in values.values()}) == 3
+
+
+def test_ious_of_different_thresholds_keep_their_own_states():
+    target = torch.eye(8)[None]
+    metrics = MetricCollection({"low": MeanIoU(), "high": MeanIoU(threshold=0.9)})
+    metrics.update(target, target)
+    metrics.update(0.8 * target, target)
+    assert metrics.compute() == {"low": 1, "high": 0.5}

@@ -26,6 +26,31 @@ def importance_table() -> Array:
 
 
 @njit(cache=True, nogil=True)
+def sort_out(target: Array, left_out: float, ignores: bool, out: Array) -> tuple[int, int]:
+    """Write 1 where the target is 1, 2 where it is `left_out` (if that `ignores`), else 0.
+
+    Args:
+        target: (H, W), of any numeric type.
+        left_out: Of the same type, so that the comparison needs no conversion.
+        ignores: Whether `left_out` means anything.
+        out: What is written, (H, W), uint8.
+
+    Returns:
+        The number of pixels that are neither 0 nor 1 nor left out, and of those left out.
+    """
+    known = ignored = 0
+    for y in range(target.shape[0]):
+        row, out_row = target[y], out[y]
+        for x in range(target.shape[1]):
+            one = row[x] == 1
+            none = ignores & (row[x] == left_out)
+            out_row[x] = 2 if none else one
+            known += one | none | (row[x] == 0)
+            ignored += none
+    return target.size - known, ignored
+
+
+@njit(cache=True, nogil=True)
 def look_up(levels: Array, table: Array, out: Array) -> None:
     """Write the table's entry of each grey level."""
     for y in range(levels.shape[0]):
@@ -205,7 +230,7 @@ def weighted_counts(prediction: Array, mask: Array, weights: Array, importance: 
             continue
         parts = lower_envelope(nearest, y, left, height, width, site, depth, end)
 
-        if loud > 0:
+        if loud != 0:  # NaN too
             starts[:] = 0
             for k in range(parts):
                 starts[end[k] + 1] = 1
@@ -234,7 +259,7 @@ def weighted_counts(prediction: Array, mask: Array, weights: Array, importance: 
                             spread_row[x - left + 3] = error
                 start = end[k] + 1
 
-    if missed > 0:
+    if missed != 0:
         missed = 0.0
         down = np.empty(columns + 6)
         w0, w1, w2, w3 = weights[3], weights[2], weights[1], weights[0]

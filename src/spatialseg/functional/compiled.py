@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spatialseg.functional import _kernels
-from spatialseg.functional.maps import Maps
+from spatialseg.functional.maps import Inspection, Maps
 
 
 def distance_to_foreground(mask: Tensor) -> Tensor:
@@ -32,13 +32,66 @@ def distance_to_foreground(mask: Tensor) -> Tensor:
     return distance
 
 
-def grey_to_unit(levels: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def inspect(prediction: Tensor, target: Tensor, ignore_index: int | None) -> Inspection:
+    """Look for what `as_maps` asks, as the twin in `maps` does.
+
+    Args:
+        prediction: (N, H, W), uint8, float32 or float64, on the CPU.
+        target: (N, H, W), of any type, on the CPU.
+        ignore_index: Target value of the pixels that do not count.
+    """
+    values = prediction.contiguous().numpy().reshape(len(prediction), -1)
+    low, high = values.min(axis=1), values.max(axis=1)
+    if values.dtype == np.uint8:
+        low, high = low / 255, high / 255
+    # A NaN makes both extremes NaN, and no comparison with NaN holds.
+    sound = ((low >= 0) & (high <= 1)).tolist()
+    kinds, unknown, ignored = sort_out(target, ignore_index)
+    known = (unknown == 0).tolist()
+    if ignored.any() and ignore_index is not None:
+        foreground, valid = kinds == 1, kinds != 2
+    else:
+        foreground, valid = kinds.view(torch.bool), None
+    return Inspection(torch.from_numpy(low), torch.from_numpy(high), sound, known, foreground, valid)
+
+
+def sort_out(target: Tensor, ignore_index: int | None) -> tuple[Tensor, _kernels.Array, _kernels.Array]:
+    """Tell foreground, background and ignored pixels apart.
+
+    Args:
+        target: (N, H, W), of any type, on the CPU.
+        ignore_index: Target value of the pixels that do not count.
+
+    Returns:
+        1 where the target is 1, 2 where it is `ignore_index`, else 0, (N, H, W), uint8; and of each image the number of
+        pixels that are neither of these nor 0, and of those ignored, (N,), int64.
+    """
+    if target.dtype is torch.bool:
+        none = np.zeros(len(target), np.int64)
+        return target.contiguous().view(torch.uint8), none, none
+    if target.dtype in (torch.float16, torch.bfloat16):  # which Numba does not know
+        target = target.float()
+    source = target.contiguous().numpy()
+    ignores = ignore_index is not None
+    left_out: float = np.asarray(ignore_index or 0).astype(source.dtype)[()]  # -1 is 255 to uint8, as to a tensor
+    kinds = torch.empty(target.shape, dtype=torch.uint8)
+    out = kinds.numpy()
+    counts = np.empty((2, len(source)), np.int64)
+
+    def one(image: int) -> None:
+        counts[:, image] = _kernels.sort_out(source[image], left_out, ignores, out[image])
+
+    _for_each(len(source), one)
+    return kinds, counts[0], counts[1]
+
+
+def grey_to_unit(levels: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
     """Divide grey levels by 255 and stretch the result: (level / 255 − low) / (high − low) in float64.
 
     Args:
         levels: (N, H, W), uint8, on the CPU.
-        low: What becomes 0 in each image, (N,), float64.
-        high: What becomes 1, (N,), float64.
+        low: What becomes 0 in each image, (N,), float64; 0 by default.
+        high: What becomes 1, (N,), float64; 1 by default.
 
     Returns:
         Foreground probability, (N, H, W), float64.
@@ -46,30 +99,36 @@ def grey_to_unit(levels: Tensor, low: Tensor, high: Tensor) -> Tensor:
     source = levels.contiguous().numpy()
     prediction = torch.empty(levels.shape, dtype=torch.float64)
     out = prediction.numpy()
-    unit = np.arange(256) / 255
-    tables = (unit - low.numpy()[:, None]) / (high - low).numpy()[:, None]
+    tables = np.broadcast_to(np.arange(256) / 255, (len(source), 256))
+    if low is not None and high is not None:
+        tables = (tables - low.numpy()[:, None]) / (high - low).numpy()[:, None]
+    tables = np.ascontiguousarray(tables)
     _for_each(len(source), lambda image: _kernels.look_up(source[image], tables[image], out[image]))
     return prediction
 
 
-def weighted_sums(maps: Maps) -> Tensor:
-    """Sum the weighted errors, as `weighted_counts` with its defaults does.
+def weighted_sums(prediction: Tensor, target: Tensor, ignore_index: int | None) -> Tensor:
+    """Sum the weighted errors, as `weighted_counts` with its defaults does, without gradient.
 
     Args:
-        maps: What `as_maps` returns, on the CPU.
+        prediction: Foreground probability in [0, 1], (N, H, W), on the CPU.
+        target: Ground truth, 0, 1 or `ignore_index`, (N, H, W), of any type, on the CPU.
+        ignore_index: Target value of the pixels that take no part.
 
     Returns:
-        Weighted true positives, weighted false positives and foreground pixels of each image, (3, N), float64.
+        Weighted true positives, weighted false positives and foreground pixels of each image, (3, N); summed in
+        float64, then rounded to float32 unless the prediction is float64.
     """
-    prediction, mask = _arrays(maps)
+    prediction = prediction if prediction.dtype is torch.float64 else prediction.float()
+    values, mask = prediction.contiguous().numpy(), sort_out(target, ignore_index)[0].numpy()
     sums = np.empty((3, len(mask)))
     weights, importance = _tables()
 
     def one(image: int) -> None:
-        sums[:, image] = _kernels.weighted_counts(prediction[image], mask[image], weights, importance)
+        sums[:, image] = _kernels.weighted_counts(values[image], mask[image], weights, importance)
 
     _for_each(len(mask), one)
-    return torch.from_numpy(sums)
+    return torch.from_numpy(sums).to(prediction.dtype)
 
 
 def level_histograms(maps: Maps) -> Tensor:

@@ -1,5 +1,6 @@
 """The mean absolute error of foreground maps."""
 
+import torch
 from torch import Tensor
 
 from spatialseg.functional.maps import Maps, as_maps
@@ -29,5 +30,5 @@ def mean_absolute_error_of(maps: Maps) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
     error = (maps.prediction.detach() - maps.foreground.to(maps.prediction.dtype)).abs()
     if maps.valid is None:
-        return error.double().mean(dim=(1, 2))
-    return (error * maps.valid).double().sum(dim=(1, 2)) / maps.valid.sum(dim=(1, 2))
+        return error.mean(dim=(1, 2), dtype=torch.float64)
+    return (error * maps.valid).sum(dim=(1, 2), dtype=torch.float64) / maps.valid.sum(dim=(1, 2))

@@ -16,6 +16,12 @@ class Maps(NamedTuple):
     valid: Tensor | None
     """Whether the pixel counts, boolean; `None` if all do."""
 
+    def target(self) -> Tensor:
+        """Return the ground truth as one map again: 1 foreground, 0 background, 255 where the pixel does not count."""
+        if self.valid is None:
+            return self.foreground
+        return self.foreground.to(torch.uint8).masked_fill(~self.valid, 255)
+
 
 def as_maps(
     prediction: Tensor,
@@ -33,7 +39,7 @@ def as_maps(
         target: Ground truth: 0, 1 or `ignore_index`; boolean, integer or floating; (N, H, W) or (N, 1, H, W).
         normalize: Stretch each prediction linearly so that its extremes (over the pixels that count) become 0 and 1.
             A constant prediction stays as it is.
-        ignore_index: Target value of the pixels that do not count.
+        ignore_index: Target value of the pixels that do not count; a boolean target has none.
 
     Returns:
         The checked maps.
@@ -50,54 +56,85 @@ def as_maps(
         )
     if prediction.device != target.device:
         raise ValueError(f"prediction is on {prediction.device}, target on {target.device}; move one to the other")
-    low, high = prediction.detach().amin(dim=(1, 2)), prediction.detach().amax(dim=(1, 2))
     levels = prediction if prediction.dtype is torch.uint8 else None
-    if levels is not None:
-        low, high = low.double() / 255, high.double() / 255
-    elif not prediction.is_floating_point():
+    if levels is None and not prediction.is_floating_point():
         raise ValueError(f"prediction must be floating-point or uint8, got {prediction.dtype}")
-    elif prediction.dtype is not torch.float64:
-        prediction, low, high = prediction.float(), low.float(), high.float()
+    if levels is None and prediction.dtype is not torch.float64:
+        prediction = prediction.float()
 
-    foreground = target if target.dtype is torch.bool else target == 1
-    ignored = None if ignore_index is None or target.dtype is torch.bool else target == ignore_index
-    # A NaN makes both extremes NaN, and no comparison with NaN holds.
-    sound = (low >= 0) & (high <= 1)
-    if target.dtype is torch.bool:
-        known, some_ignored = torch.ones_like(sound), torch.zeros_like(sound)
-    else:
-        others = (target != 0) ^ foreground
-        known = ~(others if ignored is None else others ^ ignored).flatten(1).any(dim=1)
-        some_ignored = torch.zeros_like(known) if ignored is None else ignored.flatten(1).any(dim=1)
-    verdict = torch.stack([sound, known, some_ignored]).tolist()
-    if not all(verdict[0]):
-        raise ValueError(_prediction_fault(prediction, verdict[0].index(False)))
-    if not all(verdict[1]):
-        raise ValueError(_target_fault(target, verdict[1].index(False), ignore_index))
+    inspect = _inspect
+    if prediction.device.type == "cpu":
+        from spatialseg.functional import compiled  # imports Numba, which takes a second
 
-    valid = ~ignored if ignored is not None and any(verdict[2]) else None
-    if normalize and valid is not None:
+        inspect = compiled.inspect
+    low, high, sound, known, foreground, valid = inspect(prediction.detach(), target, ignore_index)
+    if not all(sound):
+        raise ValueError(_prediction_fault(prediction, sound.index(False)))
+    if not all(known):
+        raise ValueError(_target_fault(target, known.index(False), ignore_index))
+    if not normalize:
+        return Maps(prediction if levels is None else _stretch(levels), foreground, valid)
+
+    if valid is not None:
         unit = prediction.detach() if levels is None else levels.double() / 255
         low = unit.masked_fill(~valid, torch.inf).flatten(1).amin(dim=1)
         high = unit.masked_fill(~valid, -torch.inf).flatten(1).amax(dim=1)
-    if not normalize:
-        low, high = torch.zeros_like(low), torch.ones_like(high)
     constant = ~(high > low)
-    low, high = low.masked_fill(constant, 0), high.masked_fill(constant, 1)
-    if levels is not None:
-        prediction = _grey_to_unit(levels, low, high)
-    elif normalize:
-        prediction = (prediction - low[:, None, None]) / (high - low)[:, None, None]
-    return Maps(prediction, foreground, valid)
+    return Maps(_stretch(prediction, low.masked_fill(constant, 0), high.masked_fill(constant, 1)), foreground, valid)
 
 
-def _grey_to_unit(levels: Tensor, low: Tensor, high: Tensor) -> Tensor:
+class Inspection(NamedTuple):
+    """What is found in a batch of N predictions and targets."""
+
+    low: Tensor
+    """Lowest prediction of each image, in [0, 1] also for grey levels, (N,); NaN if the image holds NaN."""
+    high: Tensor
+    """Highest, (N,)."""
+    sound: list[bool]
+    """Whether all predictions of the image are in [0, 1]."""
+    known: list[bool]
+    """Whether its target holds 0, 1 and the value ignored only."""
+    foreground: Tensor
+    """Whether the target is 1, (N, H, W), boolean."""
+    valid: Tensor | None
+    """Whether the pixel counts, (N, H, W), boolean; `None` if all do."""
+
+
+def _inspect(prediction: Tensor, target: Tensor, ignore_index: int | None) -> Inspection:
+    """Look for what `as_maps` asks, in tensor operations; `compiled.inspect` is the twin for the CPU.
+
+    Args:
+        prediction: (N, H, W), uint8, float32 or float64.
+        target: (N, H, W), of any type.
+        ignore_index: Target value of the pixels that do not count.
+    """
+    low, high = prediction.amin(dim=(1, 2)), prediction.amax(dim=(1, 2))
+    if prediction.dtype is torch.uint8:
+        low, high = low.double() / 255, high.double() / 255
+    # A NaN makes both extremes NaN, and no comparison with NaN holds.
+    sound = (low >= 0) & (high <= 1)
+    foreground = target == 1
+    if ignore_index is None or target.dtype is torch.bool:
+        ignored = torch.zeros_like(foreground)
+    else:
+        ignored = target == ignore_index
+    known = (foreground | ignored | (target == 0)).flatten(1).all(dim=1)
+    verdict = torch.stack([sound, known, ignored.flatten(1).any(dim=1)]).tolist()
+    return Inspection(low, high, verdict[0], verdict[1], foreground, ~ignored if any(verdict[2]) else None)
+
+
+def _stretch(prediction: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    """Bring predictions (grey levels are divided by 255) from [low, high] of each image to [0, 1]."""
     # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
-    if levels.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which takes a second
+    if prediction.dtype is torch.uint8:
+        if prediction.device.type == "cpu":
+            from spatialseg.functional import compiled
 
-        return compiled.grey_to_unit(levels, low, high)
-    return (levels.double() / 255 - low[:, None, None]) / (high - low)[:, None, None]
+            return compiled.grey_to_unit(prediction, low, high)
+        prediction = prediction.double() / 255
+    if low is None or high is None:
+        return prediction
+    return (prediction - low[:, None, None]) / (high - low)[:, None, None]
 
 
 def _without_channel(maps: Tensor) -> Tensor:

@@ -12,12 +12,11 @@ from torchmetrics import Metric
 class ImageMean(Metric):
     """Average per-image values over all images seen, in constant memory.
 
-    The states are sums in float64, so that the average does not depend on the order or on the number of processes.
+    The states are sums in float64, so that the average does not depend on the order or on the number of processes. A
+    device without float64 (MPS) can therefore not hold them: keep the metric, and what it is updated with, on the CPU.
 
     Args:
-        options: The arguments of the measure. `torchmetrics.MetricCollection` lets measures share their states when the
-            states have the same names and are equal after the first batch, which a perfect first prediction makes
-            them; naming the states after class and options keeps different measures apart.
+        options: The arguments of the measure; see `state_suffix`.
         shape: Shape of one image's values.
         counts: Shape of the count of images; the leading part of `shape`.
         kwargs: Further arguments of `torchmetrics.Metric`.
@@ -37,7 +36,7 @@ class ImageMean(Metric):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        suffix = f"{zlib.crc32(repr((type(self).__name__, *options)).encode()):08x}"
+        suffix = state_suffix(self, options)
         self._total, self._images = f"total_{suffix}", f"images_{suffix}"
         self.add_state(self._total, torch.zeros(tuple(shape), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state(self._images, torch.zeros(tuple(counts), dtype=torch.int64), dist_reduce_fx="sum")
@@ -54,11 +53,13 @@ class ImageMean(Metric):
 
     def _accumulate(self, values: Tensor, counted: Tensor | None = None) -> None:
         """Add values of shape (N, *shape); those whose `counted`, of shape (N, *counts), is False are left out."""
-        if counted is None:
-            counted = torch.ones((len(values), *self.images.shape), dtype=torch.bool, device=values.device)
-        values = values.detach().double().masked_fill(~_expand(counted, values.ndim), 0)
+        values = values.detach().double()
+        number: Tensor | int = len(values)
+        if counted is not None:
+            values = values.masked_fill(~_expand(counted, values.ndim), 0)
+            number = counted.sum(dim=0).to(self.images.device)
         setattr(self, self._total, self.total + values.sum(dim=0).to(self.total.device))
-        setattr(self, self._images, self.images + counted.sum(dim=0).to(self.images.device))
+        setattr(self, self._images, self.images + number)
 
     def _mean(self) -> Tensor:
         """Return the averages, NaN where no image was counted."""
@@ -75,6 +76,15 @@ class ImageMean(Metric):
             The matplotlib figure and axis.
         """
         return self._plot(val, ax)
+
+
+def state_suffix(metric: Metric, options: Sequence[object]) -> str:
+    """Return an ending for the names of a metric's states that tells its class and arguments.
+
+    `torchmetrics.MetricCollection` lets metrics share their states when these have the same names and are equal after
+    the first batch, which a perfect first prediction makes them; different names keep different measures apart.
+    """
+    return f"{zlib.crc32(repr((type(metric).__name__, *options)).encode()):08x}"
 
 
 def _expand(values: Tensor, ndim: int) -> Tensor:

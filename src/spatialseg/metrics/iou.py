@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from spatialseg.functional.iou import intersection_and_union
+from spatialseg.metrics.base import state_suffix
 
 
 class MeanIoU(Metric):
@@ -30,9 +31,6 @@ class MeanIoU(Metric):
     plot_upper_bound = 1.0
     plot_legend_name = "Class"
 
-    intersection: Tensor
-    union: Tensor
-
     def __init__(
         self,
         classes: int = 1,
@@ -50,8 +48,20 @@ class MeanIoU(Metric):
         self.threshold = threshold
         self.ignore_index = ignore_index
         self.average = average
-        self.add_state("intersection", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("union", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+        suffix = state_suffix(self, (classes, threshold, ignore_index))
+        self._intersection, self._union = f"intersection_{suffix}", f"union_{suffix}"
+        self.add_state(self._intersection, torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state(self._union, torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    @property
+    def intersection(self) -> Tensor:
+        """Pixels of each class in prediction and target, (C,), int64."""
+        return getattr(self, self._intersection)  # type: ignore[no-any-return]
+
+    @property
+    def union(self) -> Tensor:
+        """Pixels of each class in prediction or target, (C,), int64."""
+        return getattr(self, self._union)  # type: ignore[no-any-return]
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count a batch.
@@ -63,8 +73,8 @@ class MeanIoU(Metric):
         intersection, union = intersection_and_union(
             prediction, target, classes=self.classes, threshold=self.threshold, ignore_index=self.ignore_index
         )
-        self.intersection += intersection.sum(dim=0)
-        self.union += union.sum(dim=0)
+        setattr(self, self._intersection, self.intersection + intersection.sum(dim=0))
+        setattr(self, self._union, self.union + union.sum(dim=0))
 
     def compute(self) -> Tensor:
         """Return the IoU, a scalar or (C,) with `average="none"`; NaN where there is no pixel to count."""

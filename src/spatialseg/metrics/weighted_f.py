@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
-from spatialseg.functional.maps import Maps, as_maps
-from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts
+from spatialseg.functional.maps import as_maps
+from spatialseg.functional.weighted_f import f_measure_from_counts, weighted_counts
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.one_vs_rest import one_vs_rest
 
@@ -99,7 +99,7 @@ class WeightedFMeasure(ImageMean):
         if self.classes > 1:
             prediction, target = one_vs_rest(prediction, target, self.classes, self.ignore_index)
         maps = as_maps(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
-        counts = _counts(maps)
+        counts = weighted_counts(maps.prediction, maps.target(), ignore_index=255)
         values = torch.stack(f_measure_from_counts(counts, self.beta2), dim=-1)
         empty = counts.positives == 0
         if not self._warned and bool(empty.any()):
@@ -141,15 +141,3 @@ class WeightedFMeasure(ImageMean):
             "If your masks are not empty, check that foreground is 1 in them.",
             UserWarning,
         )
-
-
-def _counts(maps: Maps) -> WeightedCounts:
-    if maps.prediction.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which only this needs
-
-        return WeightedCounts(*compiled.weighted_sums(maps))
-    target = maps.foreground.to(torch.uint8)
-    if maps.valid is not None:
-        target = target.masked_fill(~maps.valid, 255)
-    counts = weighted_counts(maps.prediction, target, ignore_index=255)
-    return WeightedCounts(*(count.double() for count in counts))
