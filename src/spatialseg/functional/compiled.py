@@ -7,6 +7,7 @@ seconds), later processes load it from Numba's cache.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def sort_out(target: Tensor, ignore_index: int | None) -> tuple[Tensor, _kernels
         target = target.float()
     source = target.contiguous().numpy()
     ignores = ignore_index is not None
-    left_out: float = np.asarray(ignore_index or 0).astype(source.dtype)[()]  # -1 is 255 to uint8, as to a tensor
+    left_out: Any = np.asarray(ignore_index or 0).astype(source.dtype)[()]  # -1 is 255 to uint8, as to a tensor
     kinds = torch.empty(target.shape, dtype=torch.uint8)
     out = kinds.numpy()
     counts = np.empty((2, len(source)), np.int64)
