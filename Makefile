@@ -41,7 +41,7 @@ train: ## Train experiment EXP on DATA, test it, and say where the results are
 	@$(BIN)/python -m spatialseg fit --config experiments/base.yaml --config experiments/$(EXP).yaml --config experiments/data/$(DATA).yaml --seed_everything $(SEED) $(ARGS)
 
 test: $(STAMP) lint ## Lint, type-check and run the tests; ARGS goes to pytest
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
 lint: $(STAMP) ## Check style and types only
 	@$(BIN)/ruff check .
