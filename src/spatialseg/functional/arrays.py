@@ -32,3 +32,8 @@ def where(condition: Array, chosen: Array | float, other: Array | float) -> Arra
 def positive(count: Array) -> Array:
     """Return the count, 1 where it is not positive: a divisor that is safe where the dividend is 0."""
     return where(count > 0, count, 1)
+
+
+def nonzero(count: Array) -> Array:
+    """Return the count, 1 where it is 0; NaN stays."""
+    return where(count == 0, 1.0, count)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spatialseg.functional.arrays import nonzero, where
 from spatialseg.functional.distance import distance_to_foreground, neighbour_offsets
 
 Dependency = Literal["reference", "local"] | None
@@ -168,13 +169,13 @@ def f_measure_from_counts(counts: WeightedCounts, beta2: float = 1.0, smooth: fl
         F = \frac{(1+\beta^2) TP + \varepsilon}{\beta^2 N_+ + TP + FP + \varepsilon}
 
     Args:
-        counts: Sums, of any common shape.
+        counts: Sums, of any common shape; tensors or NumPy arrays.
         beta2: β², the weight of recall against precision; positive.
         smooth: ε ≥ 0 in pixels. With ε > 0 an image without foreground is defined, and each false alarm on it costs.
 
     Returns:
-        F, precision and recall. With `smooth=0` all three are NaN where there is no foreground; precision is 0 where
-        nothing is predicted at all.
+        F, precision and recall, of the counts' type. With `smooth=0` all three are NaN where there is no foreground;
+        precision is 0 where nothing is predicted at all.
 
     Raises:
         ValueError: `beta2` is not positive, or `smooth` is negative.
@@ -182,13 +183,11 @@ def f_measure_from_counts(counts: WeightedCounts, beta2: float = 1.0, smooth: fl
     if beta2 <= 0 or smooth < 0:
         raise ValueError(f"beta2 must be positive and smooth non-negative, got beta2={beta2}, smooth={smooth}")
     tp, fp, positives = counts
-    f = ((1 + beta2) * tp + smooth) / (beta2 * positives + tp + fp + smooth)
-    predicted = tp + fp + smooth
-    precision = torch.where(predicted > 0, (tp + smooth) / predicted.where(predicted > 0, 1), 0)
-    recall = (tp + smooth) / (positives + smooth)
+    predicted, true = tp + fp + smooth, positives + smooth
+    f = ((1 + beta2) * tp + smooth) / nonzero(beta2 * positives + predicted)
+    precision, recall = (tp + smooth) / nonzero(predicted), (tp + smooth) / nonzero(true)
     if smooth == 0:
-        nothing = positives == 0
-        f, precision, recall = (value.masked_fill(nothing, torch.nan) for value in (f, precision, recall))
+        f, precision, recall = (where(positives == 0, math.nan, value) for value in (f, precision, recall))
     return WeightedFMeasureResult(f, precision, recall)
 
 

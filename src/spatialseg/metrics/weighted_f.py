@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
+from spatialseg.functional.arrays import quick, tensor
 from spatialseg.functional.maps import as_maps
-from spatialseg.functional.weighted_f import f_measure_from_counts, weighted_counts
+from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.one_vs_rest import one_vs_rest
 
@@ -99,8 +100,9 @@ class WeightedFMeasure(ImageMean):
         if self.classes > 1:
             prediction, target = one_vs_rest(prediction, target, self.classes, self.ignore_index)
         maps = as_maps(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
-        counts = weighted_counts(maps.prediction, maps.target(), ignore_index=255)
-        values = torch.stack(f_measure_from_counts(counts, self.beta2), dim=-1)
+        counts = weighted_counts(maps.prediction.detach(), maps.target(), ignore_index=255)
+        scores = f_measure_from_counts(WeightedCounts(*map(quick, counts)), self.beta2)
+        values = torch.stack([tensor(score) for score in scores], dim=-1)
         empty = counts.positives == 0
         if not self._warned and bool(empty.any()):
             self._warn()
