@@ -6,13 +6,12 @@
 Every ratio is taken in this one process: both sides are warmed up, then run in turn; one thread each unless the line
 says otherwise. What runs on one thread is timed in CPU time, which other processes disturb less, the rest in wall time.
 Reported are median and interquartile range of at least 20 repeats (3 for whole folders of files). Results go to
-benchmarks/results/measures.json.
+benchmarks/results/measures.json, with the load of the machine: a ratio taken while other processes ran is worth less,
+that of two threads to one nothing.
 """
 
 import argparse
-import json
 import os
-import platform
 import resource
 import tempfile
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import py_sod_metrics
 import torch
+from common import save
 from PIL import Image
 from scipy import ndimage
 
@@ -212,15 +212,12 @@ def main() -> None:
             records += on_files(Path(folder) / "maps", Path(folder) / "masks")
     records.append(beside_a_network(options.repeats))
     result = {
-        "command": "python benchmarks/measures.py",
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, load {load:.1f} when it started",
-        "versions": {name: version(name) for name in ("torch", "numba", "numpy", "pysodmetrics", "scipy")},
+        "command": "python benchmarks/measures.py" + (" --pred MAPS --gt MASKS" if options.pred else ""),
+        "load_at_start": load,
+        "versions": {name: version(name) for name in ("numpy", "pysodmetrics", "scipy")},
         "records": records,
     }
-    path = Path(__file__).parent / "results" / "measures.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"Written to {path}")
+    print(f"Written to {save('measures', result)}; other processes took {load:.1f} CPUs when it started")
 
 
 if __name__ == "__main__":

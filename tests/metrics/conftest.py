@@ -48,5 +48,5 @@ def sod_maps(shared_data: Path) -> list[Pair]:
 @pytest.fixture(scope="session")
 def many_maps(shared_data: Path) -> list[Pair]:
     generator = torch.Generator().manual_seed(0)
-    masks = [read(path) for path in sorted((shared_data / "ecssd" / "masks").glob("*.png"))[::8]]
+    masks = [read(path) for path in sorted((shared_data / "ecssd" / "masks").glob("*.png"))[::10]]
     return [Pair(spoil(mask, generator), np.where(mask > 127, np.uint8(255), np.uint8(0))) for mask in masks]

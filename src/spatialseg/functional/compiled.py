@@ -100,10 +100,9 @@ def grey_to_unit(levels: Tensor, low: Tensor | None = None, high: Tensor | None 
     source = levels.contiguous().numpy()
     prediction = torch.empty(levels.shape, dtype=torch.float64)
     out = prediction.numpy()
-    tables = np.broadcast_to(np.arange(256) / 255, (len(source), 256))
+    tables = np.arange(256) / 255 * np.ones((len(source), 1))
     if low is not None and high is not None:
         tables = (tables - low.numpy()[:, None]) / (high - low).numpy()[:, None]
-    tables = np.ascontiguousarray(tables)
     _for_each(len(source), lambda image: _kernels.look_up(source[image], tables[image], out[image]))
     return prediction
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spatialseg.functional.arrays import quick, tensor, where
+
 
 class Maps(NamedTuple):
     """A batch of predictions and its ground truth, checked; each map has shape (N, H, W)."""
@@ -79,8 +81,10 @@ def as_maps(
         unit = prediction.detach() if levels is None else levels.double() / 255
         low = unit.masked_fill(~valid, torch.inf).flatten(1).amin(dim=1)
         high = unit.masked_fill(~valid, -torch.inf).flatten(1).amax(dim=1)
-    constant = ~(high > low)
-    return Maps(_stretch(prediction, low.masked_fill(constant, 0), high.masked_fill(constant, 1)), foreground, valid)
+    low, high = quick(low), quick(high)
+    varied = high > low
+    low, high = tensor(where(varied, low, 0.0)), tensor(where(varied, high, 1.0))
+    return Maps(_stretch(prediction, low, high), foreground, valid)
 
 
 class Inspection(NamedTuple):

@@ -104,17 +104,19 @@ class WeightedFMeasure(ImageMean):
         scores = f_measure_from_counts(WeightedCounts(*map(quick, counts)), self.beta2)
         values = torch.stack([tensor(score) for score in scores], dim=-1)
         empty = counts.positives == 0
-        if not self._warned and bool(empty.any()):
+        counted = None
+        if bool(empty.any()):
             self._warn()
-        if self.empty_target == "zero":
-            values = values.masked_fill(empty[:, None], 0)
-        elif self.empty_target == "strict":
-            quiet = maps.prediction < 0.5
-            if maps.valid is not None:
-                quiet |= ~maps.valid
-            values = torch.where(empty[:, None], quiet.flatten(1).all(dim=1).to(values.dtype)[:, None], values)
-        counted = ~empty if self.empty_target == "skip" else torch.ones_like(empty)
-        self._accumulate(values.view(-1, self.classes, 3), counted.view(-1, self.classes))
+            if self.empty_target == "skip":
+                counted = ~empty.view(-1, self.classes)
+            elif self.empty_target == "zero":
+                values = values.masked_fill(empty[:, None], 0)
+            else:
+                quiet = maps.prediction < 0.5
+                if maps.valid is not None:
+                    quiet |= ~maps.valid
+                values = torch.where(empty[:, None], quiet.flatten(1).all(dim=1).to(values.dtype)[:, None], values)
+        self._accumulate(values.view(-1, self.classes, 3), counted)
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """Return the average over the images counted: a scalar, or (C,) with `average="none"`; NaN if there is none."""
@@ -129,9 +131,9 @@ class WeightedFMeasure(ImageMean):
         return dict(zip(names, values.unbind(dim=-1), strict=True))
 
     def _warn(self) -> None:
+        if self._warned or (self.classes > 1 and self.empty_target == "skip"):  # few images show every class
+            return
         self._warned = True
-        if self.classes > 1 and self.empty_target == "skip":
-            return  # few images show every class
         meaning = {
             "skip": "such images are not counted",
             "zero": "such images score 0 whatever the prediction",
