@@ -1,5 +1,6 @@
 """What README, Makefile, pyproject.toml and environment.yml say has to be one story."""
 
+import json
 import re
 import subprocess
 from importlib.metadata import metadata
@@ -75,6 +76,32 @@ def test_readme_names_only_commands_and_files_that_exist():
         assert (ROOT / "experiments" / f"{experiment}.yaml").is_file()
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def result_rows() -> list[str]:
+    """Write the README's table from the records of finished runs; a bold value is the better one on its data."""
+    records = [json.loads(path.read_text()) for path in sorted((ROOT / "experiments" / "results").glob("*.json"))]
+    records.sort(key=lambda record: (record["data"] != "shapes", record["experiment"] != "saliency_bce"))
+    rows = []
+    for record in records:
+        cells = [record["experiment"], record["data"]]
+        rivals = [other["measures"] for other in records if other["data"] == record["data"]]
+        for name, best in (("weighted_f", max), ("mae", min), ("iou", max)):
+            value = record["measures"][f"test/{name}"]
+            bold = "**" if value == best(rival[f"test/{name}"] for rival in rivals) else ""
+            cells.append(f"{bold}{value:.3f}{bold}")
+        overlay = "" if record["data"] == "shapes" else f" DATA={record['data']}"
+        rows.append(f"| {' | '.join(cells)} | `make train EXP={record['experiment']}{overlay}` |")
+    return rows
+
+
+def test_readme_and_experiments_quote_the_records():
+    assert "\n".join(result_rows()) in README
+    for path in (ROOT / "experiments" / "results").glob("*.json"):
+        record = json.loads(path.read_text())
+        values = [f"{record['measures'][f'test/{name}']:.3f}" for name in ("weighted_f", "mae", "iou")]
+        line = "weighted F {}, MAE {}, IoU {}".format(*values)
+        assert line in (ROOT / "experiments" / f"{record['experiment']}.yaml").read_text()
 
 
 def test_readme_drop_in_example_runs():
