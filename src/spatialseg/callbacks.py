@@ -107,8 +107,12 @@ def draw_predictions(rows: list[tuple[str, Tensor, Tensor, Tensor]]) -> Figure:
 class EpochLines(Callback):
     """Print one line per epoch, for logs that are no terminal."""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; a run resumed at the end of an epoch has no epoch's start."""
+        self._start = time.monotonic()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock anew."""
         self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
