@@ -29,7 +29,7 @@ def distance_to_foreground(mask: Tensor) -> Tensor:
     masks = mask.contiguous().numpy().view(np.uint8)
     distance = torch.empty(mask.shape)
     out = distance.numpy()
-    _for_each(len(masks), lambda image: _kernels.distance_transform(masks[image], out[image]))
+    for_each_image(len(masks), lambda image: _kernels.distance_transform(masks[image], out[image]))
     return distance
 
 
@@ -82,7 +82,7 @@ def sort_out(target: Tensor, ignore_index: int | None) -> tuple[Tensor, _kernels
     def one(image: int) -> None:
         counts[:, image] = _kernels.sort_out(source[image], left_out, ignores, out[image])
 
-    _for_each(len(source), one)
+    for_each_image(len(source), one)
     return kinds, counts[0], counts[1]
 
 
@@ -103,7 +103,7 @@ def grey_to_unit(levels: Tensor, low: Tensor | None = None, high: Tensor | None 
     tables = np.arange(256) / 255 * np.ones((len(source), 1))
     if low is not None and high is not None:
         tables = (tables - low.numpy()[:, None]) / (high - low).numpy()[:, None]
-    _for_each(len(source), lambda image: _kernels.look_up(source[image], tables[image], out[image]))
+    for_each_image(len(source), lambda image: _kernels.look_up(source[image], tables[image], out[image]))
     return prediction
 
 
@@ -127,7 +127,7 @@ def weighted_sums(prediction: Tensor, target: Tensor, ignore_index: int | None) 
     def one(image: int) -> None:
         sums[:, image] = _kernels.weighted_counts(values[image], mask[image], weights, importance)
 
-    _for_each(len(mask), one)
+    for_each_image(len(mask), one)
     return torch.from_numpy(sums).to(prediction.dtype)
 
 
@@ -143,7 +143,9 @@ def level_histograms(maps: Maps) -> Tensor:
     prediction, mask = _arrays(maps)
     counts = np.empty((len(mask), 2, 257), np.int64)
     scale = prediction.dtype.type(255)
-    _for_each(len(mask), lambda image: _kernels.level_histograms(prediction[image], mask[image], scale, counts[image]))
+    for_each_image(
+        len(mask), lambda image: _kernels.level_histograms(prediction[image], mask[image], scale, counts[image])
+    )
     return torch.from_numpy(counts)
 
 
@@ -158,7 +160,7 @@ def quadrant_sums(maps: Maps) -> Tensor:
     """
     prediction, mask = _arrays(maps)
     sums = np.empty((len(mask), 2, 2, 2, 3))
-    _for_each(len(mask), lambda image: _kernels.quadrant_sums(prediction[image], mask[image], sums[image]))
+    for_each_image(len(mask), lambda image: _kernels.quadrant_sums(prediction[image], mask[image], sums[image]))
     return torch.from_numpy(sums)
 
 
@@ -179,7 +181,7 @@ def boundary_region_counts(predicted: Tensor, true: Tensor, width: int) -> Tenso
     def one(image: int) -> None:
         counts[:, image] = _kernels.boundary_region_counts(masks[image], others[image], width)
 
-    _for_each(len(masks), one)
+    for_each_image(len(masks), one)
     return torch.from_numpy(counts)
 
 
@@ -205,7 +207,7 @@ def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
         counts[:2, image] = _kernels.matched(*contours, steps)
         counts[2:, image] = _kernels.matched(*contours[::-1], steps)
 
-    _for_each(len(masks), one)
+    for_each_image(len(masks), one)
     return torch.from_numpy(counts)
 
 
@@ -222,7 +224,8 @@ def _tables() -> tuple[_kernels.Array, _kernels.Array]:
     return weights / weights.sum(), _kernels.importance_table()
 
 
-def _for_each(count: int, work: Callable[[int], None]) -> None:
+def for_each_image(count: int, work: Callable[[int], None]) -> None:
+    """Call `work` with 0 to `count` - 1, spread over `torch.get_num_threads()` threads."""
     threads = min(count, torch.get_num_threads())
     if threads <= 1:
         for index in range(count):

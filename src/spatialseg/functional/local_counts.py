@@ -3,8 +3,6 @@
 The twin of what `weighted_counts` does with tensors, tested to equal it; training spends its loss here.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +12,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from spatialseg.functional.compiled import for_each_image
 
 Array = NDArray[Any]
 
@@ -56,7 +56,7 @@ class LocalCounts(torch.autograd.Function):
         def one(image: int) -> None:
             sums[:, image] = _count(predictions[image], masks[image], far[image], table, side, slopes[image])
 
-        _for_each(len(masks), one)
+        for_each_image(len(masks), one)
         ctx.save_for_backward(slope, mask)
         tp, fp, positives = counts.float()
         ctx.mark_non_differentiable(positives)
@@ -70,18 +70,10 @@ class LocalCounts(torch.autograd.Function):
         gradient = torch.empty(mask.shape)
         slopes, masks, out = slope.numpy(), mask.numpy(), gradient.numpy()
         tps, fps = of_tp.float().numpy(), of_fp.float().numpy()
-        _for_each(len(masks), lambda image: _scale(slopes[image], masks[image], tps[image], fps[image], out[image]))
+        for_each_image(
+            len(masks), lambda image: _scale(slopes[image], masks[image], tps[image], fps[image], out[image])
+        )
         return gradient, None, None, None
-
-
-def _for_each(images: int, work: Callable[[int], None]) -> None:
-    threads = min(torch.get_num_threads(), images)
-    if threads == 1:
-        for image in range(images):
-            work(image)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(images)))
 
 
 @lru_cache(maxsize=1)
