@@ -3,10 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spatialseg.functional import selective_pooling
+from spatialseg.functional.pooling import pooled_cross_entropy
 
 
 def sample(height: int, width: int, seed: int, channels: int = 2):
@@ -64,6 +66,25 @@ def test_second_derivative_is_refused():
     (gradient,) = torch.autograd.grad(pooled, values, create_graph=True)
     with pytest.raises(RuntimeError, match="no autograd formula"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("ignore_index", [255, None])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pooled_cross_entropy_equals_its_two_steps(monkeypatch, compiled, ignore_index, stride):
+    monkeypatch.setattr("spatialseg.functional.pooling._is_compiled", lambda _: compiled)
+    values, labels = sample(6, 7, seed=5, channels=3)
+    values = (values.repeat(2, 1, 1, 1) * 50).requires_grad_()
+    labels = labels.repeat(2, 1, 1) if ignore_index else labels.repeat(2, 1, 1) % 3
+    options = {"window": 5, "stride": stride, "weights": "gaussian", "ignore_index": ignore_index}
+    pooled, centres = selective_pooling(values, labels, **options), labels[:, ::stride, ::stride]
+    expected = F.cross_entropy(pooled, centres, ignore_index=ignore_index or -1, reduction="none")
+    cost = pooled_cross_entropy(values, labels, **options)
+    torch.testing.assert_close(cost, expected)
+    weights = torch.rand_like(cost)
+    torch.testing.assert_close(
+        torch.autograd.grad((cost * weights).sum(), values), torch.autograd.grad((expected * weights).sum(), values)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

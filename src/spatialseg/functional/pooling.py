@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 PoolingWeights = Literal["uniform", "gaussian"]
 
@@ -45,6 +47,91 @@ def selective_pooling(
         TypeError: The values are neither float32 nor float64, or the labels are floating.
         ValueError: Shapes do not fit, or an argument is out of its range.
     """
+    scale = _checked_scale(values, labels, window, stride, weights, sigma)
+    pooled: Tensor = _pool(values, labels, window, stride, scale, ignore_index)[0]
+    return pooled
+
+
+def pooled_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    window: int = 3,
+    stride: int = 1,
+    weights: PoolingWeights = "uniform",
+    sigma: float = 1.0,
+    ignore_index: int | None = 255,
+) -> Tensor:
+    r"""Compute the cross-entropy of each centre's label under the softmax of the pooled logits around it.
+
+    It equals `cross_entropy(selective_pooling(logits, labels), centres)`, but keeps a single map of the logits' size
+    for the backward pass, which takes half a batch's more at most, besides the gradient itself.
+
+    Args:
+        logits: Scores of C ≥ 2 classes, shape (N, C, H, W), float32 or float64.
+        labels: Classes in [0, C) or `ignore_index`, shape (N, H, W), int64.
+        window: See `selective_pooling`, as for the other arguments and what is raised.
+        stride: The same.
+        weights: The same.
+        sigma: The same.
+        ignore_index: The same; the cost of such a centre is 0.
+
+    Returns:
+        The costs, shape (N, ⌈H / stride⌉, ⌈W / stride⌉). Differentiable in `logits`, once.
+    """
+    scale = _checked_scale(logits, labels, window, stride, weights, sigma)
+    if torch.compiler.is_compiling():  # the compiler saves the memory itself
+        pooled = _pool(logits, labels, window, stride, scale, ignore_index)[0]
+        centres = labels[:, ::stride, ::stride]
+        absent = _NO_LABEL if ignore_index is None else ignore_index
+        return F.cross_entropy(pooled, centres, ignore_index=absent, reduction="none")
+    cost: Tensor = _PooledCrossEntropy.apply(logits, labels, window, stride, scale, ignore_index)
+    return cost
+
+
+class _PooledCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        logits: Tensor,
+        labels: Tensor,
+        window: int,
+        stride: int,
+        scale: float,
+        ignore_index: int | None,
+    ) -> Tensor:
+        scores, inverse = _pool(logits, labels, window, stride, scale, ignore_index)
+        own = labels[:, None, ::stride, ::stride]
+        ignored = None if ignore_index is None else own == ignore_index
+        own = own if ignored is None else own.masked_fill(ignored, 0)
+        # In place from here on: the pooled scores become the softmax.
+        scores -= scores.amax(dim=1, keepdim=True)
+        chosen = scores.gather(1, own)
+        total = scores.exp_().sum(dim=1, keepdim=True)
+        scores /= total
+        ctx.save_for_backward(labels, own, inverse, scores)
+        ctx.options = window, stride, scale, ignore_index
+        cost = total.log_().sub_(chosen)
+        return (cost if ignored is None else cost.masked_fill_(ignored, 0))[:, 0]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        labels, own, inverse, softmax = ctx.saved_tensors
+        spread = softmax.new_zeros(*softmax.shape[:2], *labels.shape[1:])
+        count = max(1, min(len(labels) // 2, torch.get_num_threads()))  # a few images at a time, to save memory
+        for first in range(0, len(labels), count):
+            part = slice(first, first + count)
+            cost = gradient[part, None]
+            owed = (softmax[part] * cost).scatter_add_(1, own[part], -cost)
+            _add_spread(spread[part], owed, labels[part], inverse[part], *ctx.options)
+        return spread, None, None, None, None, None
+
+
+def _checked_scale(
+    values: Tensor, labels: Tensor, window: int, stride: int, weights: PoolingWeights, sigma: float
+) -> float:
+    """Return what squared distances are divided by in the weights, or raise; see `selective_pooling`."""
     if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"selective_pooling needs float32 or float64 values, got {values.dtype}")
     if labels.is_floating_point():
@@ -61,9 +148,7 @@ def selective_pooling(
         )
     if weights not in ("uniform", "gaussian"):
         raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
-    scale = 2 * sigma**2 if weights == "gaussian" else math.inf
-    pooled: Tensor = _pool(values, labels, window, stride, scale, ignore_index)[0]
-    return pooled
+    return 2 * sigma**2 if weights == "gaussian" else math.inf
 
 
 # Operators of their own, so that a compiled model calls them rather than unrolls their r² shifts. Each is the other's
@@ -110,8 +195,23 @@ def _spread(
     ignore_index: int | None,
 ) -> Tensor:
     """Return the gradient of the pooled values, given that of their means."""
+    spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[1:])
+    _add_spread(spread, gradient, labels, inverse, window, stride, scale, ignore_index)
+    return spread
+
+
+def _add_spread(
+    spread: Tensor,
+    gradient: Tensor,
+    labels: Tensor,
+    inverse: Tensor,
+    window: int,
+    stride: int,
+    scale: float,
+    ignore_index: int | None,
+) -> None:
+    """Add the gradient of the pooled values to `spread`, given that of their means."""
     labels, centres = _categories(labels, stride, ignore_index)
-    spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[2:])
     if _is_compiled(gradient):
         from spatialseg.functional import _pooling_kernels  # imports Numba, which takes a second
 
@@ -123,11 +223,10 @@ def _spread(
             _pooling_kernels.spread(one, label, centre, weights, stride, inverses[image], out[image])
 
         _compiled(window, scale, len(gradient), add)
-        return spread
+        return
     for centre, pixel, weight in _shifts(spread.shape, window, stride, scale):
         share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
         spread[pixel].addcmul_(gradient[centre], share)
-    return spread
 
 
 @_pool.register_fake

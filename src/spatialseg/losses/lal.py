@@ -1,11 +1,11 @@
 """Locally adaptive learning: cross-entropy of what neighbours of one category predict together."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from spatialseg.functional.pooling import PoolingWeights, selective_pooling
+from spatialseg.functional.pooling import PoolingWeights, pooled_cross_entropy, selective_pooling
 from spatialseg.losses.base import SegmentationLoss
 from spatialseg.losses.registry import register_loss
 
@@ -59,37 +59,32 @@ class LocallyAdaptiveLoss(SegmentationLoss):
             raise ValueError(f'merge must be "logits" or "probabilities", got {merge!r}')
         if weights not in ("uniform", "gaussian"):
             raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
-        self.window = window
         self.stride = stride
         self.k = k
         self.merge = merge
-        self.weights: PoolingWeights = weights
-        self.sigma = sigma
+        self._pooling: Any = {
+            "window": window,
+            "stride": stride,
+            "weights": weights,
+            "sigma": sigma,
+            "ignore_index": ignore_index,
+        }
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
         centres = target[:, :: self.stride, :: self.stride]
-        if self.merge == "logits":
-            cost = self._cross_entropy(self._pool(logits, target), centres)
+        if self.merge == "logits" and logits.shape[1] > 1:
+            cost = pooled_cross_entropy(logits, target, **self._pooling)
+        elif self.merge == "logits":
+            cost = self._cross_entropy(selective_pooling(logits, target, **self._pooling), centres)
         else:
             # The neighbours share the centre's category: their mean probability of it is that of their own categories.
             # In float64, since float32 has no probability below 1e-45, and a hopeless pixel would lose its gradient.
             log_likelihood = -self._cross_entropy(logits, target).double().clamp(max=700)
-            merged = self._pool(log_likelihood.exp()[:, None], target)[:, 0]
+            merged = selective_pooling(log_likelihood.exp()[:, None], target, **self._pooling)[:, 0]
             cost = -merged.where(self.valid(centres), 1).log().to(logits.dtype)
         valid = self.valid(centres)
         return minkowski_mean(cost.where(valid, 0), valid.sum(), self.k)
-
-    def _pool(self, values: Tensor, target: Tensor) -> Tensor:
-        return selective_pooling(
-            values,
-            target,
-            window=self.window,
-            stride=self.stride,
-            weights=self.weights,
-            sigma=self.sigma,
-            ignore_index=self.ignore_index,
-        )
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         if logits.shape[1] > 1:
