@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import py_sod_metrics
@@ -15,7 +16,7 @@ from scipy import ndimage
 from spatialseg.functional import boundary, compiled, structure, thresholds
 from spatialseg.functional import maps as maps_module
 from spatialseg.functional.maps import Maps
-from spatialseg.functional.weighted_f import weighted_counts, weighted_f_measure
+from spatialseg.functional.weighted_f import weighted_counts, weighted_counts_of, weighted_f_measure
 
 
 @st.composite
@@ -32,12 +33,13 @@ def maps(draw, foreground=False):
         mask[rng.integers(height), rng.integers(width)] = True
     prediction = rng.random((height, width)) * (rng.random((height, width)) < draw(st.sampled_from([0.1, 1.0])))
     valid = rng.random((height, width)) < 0.8 if draw(st.booleans()) else np.ones_like(mask)
-    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
-    return Maps(
-        torch.tensor(prediction, dtype=dtype)[None],
-        torch.tensor(mask & valid)[None],
-        None if valid.all() else torch.tensor(valid)[None],
-    )
+    dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.uint8]))
+    foreground, counts = torch.tensor(mask & valid)[None], None if valid.all() else torch.tensor(valid)[None]
+    if dtype is torch.uint8:
+        low, high = sorted(rng.choice(256, 2, replace=False))
+        levels = ((torch.arange(256, dtype=torch.float64) - low) / (high - low)).clamp(0, 1)
+        return Maps(torch.tensor(prediction * 255, dtype=dtype)[None], foreground, counts, levels[None])
+    return Maps(torch.tensor(prediction, dtype=dtype)[None], foreground, counts)
 
 
 @given(maps())
@@ -58,6 +60,9 @@ def test_weighted_sums_equal_the_tensor_function(drawn):
     prediction = drawn.prediction.double()
     expected = weighted_counts(prediction.clone().requires_grad_(), drawn.target())
     found = torch.stack(weighted_counts(prediction, drawn.target()))
+    assert torch.equal(torch.stack(weighted_counts_of(replace(drawn, source=prediction, levels=None))), found)
+    if drawn.levels is not None:
+        assert torch.equal(torch.stack(weighted_counts_of(drawn)), found)
     # The distances of the tensor function are rounded to float32, and there is no cap at 270 pixels.
     torch.testing.assert_close(found, torch.stack(expected).detach(), rtol=1e-7, atol=1e-6)
     single = torch.stack(weighted_counts(prediction.float(), drawn.target()))
@@ -67,7 +72,7 @@ def test_weighted_sums_equal_the_tensor_function(drawn):
 @given(maps(foreground=True))
 @settings(deadline=None, max_examples=150)
 def test_weighted_f_has_the_ties_of_pysodmetrics(drawn):
-    drawn = drawn._replace(prediction=drawn.prediction.double(), valid=None)
+    drawn = replace(drawn, source=drawn.prediction.double(), levels=None, valid=None)
     if not drawn.foreground.any():
         return
     tp, fp, positives = (count.item() for count in weighted_counts(drawn.prediction, drawn.foreground))
@@ -95,6 +100,21 @@ def test_quadrants_equal_the_tensor_function(drawn):
     torch.testing.assert_close(compiled.quadrant_sums(drawn), structure.quadrant_sums(drawn), rtol=1e-12, atol=1e-12)
 
 
+@given(maps(), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
+@settings(deadline=None, max_examples=50)
+def test_reaching_a_threshold_needs_no_probabilities(drawn, threshold):
+    assert torch.equal(drawn.reaches(threshold), drawn.prediction >= threshold)
+
+
+def test_ignored_pixels_beyond_the_stretch_count_nowhere():
+    prediction = torch.tensor([[[0.0, 0.4, 0.5, 0.6, 1.0]]])
+    target = torch.tensor([[[255, 0, 1, 1, 255]]])
+    for given_map in (prediction, (prediction * 255).to(torch.uint8)):
+        stretched = maps_module.as_maps(given_map, target, normalize=True)
+        assert compiled.level_histograms(stretched)[0, :, :256].sum(dim=1).tolist() == [1, 2]
+        assert torch.equal(compiled.level_histograms(stretched), thresholds.level_histograms(stretched))
+
+
 @given(maps(), maps(), st.integers(1, 9))
 @settings(deadline=None, max_examples=100)
 def test_boundary_counts_equal_the_tensor_functions(one, other, width):
@@ -107,7 +127,7 @@ def test_boundary_counts_equal_the_tensor_functions(one, other, width):
 def test_threads_change_nothing():
     generator = torch.Generator().manual_seed(0)
     prediction = torch.rand(5, 40, 50, generator=generator)
-    several = Maps(prediction, torch.rand(5, 40, 50, generator=generator) > 0.95, None)
+    several = Maps(prediction, torch.rand(5, 40, 50, generator=generator) > 0.95)
 
     def everything():
         return compiled.level_histograms(several), *weighted_counts(several.prediction, several.foreground)

@@ -51,12 +51,14 @@ def sort_out(target: Array, left_out: float, ignores: bool, out: Array) -> tuple
 
 
 @njit(cache=True, nogil=True)
-def look_up(levels: Array, table: Array, out: Array) -> None:
-    """Write the table's entry of each grey level."""
-    for y in range(levels.shape[0]):
-        row, out_row = levels[y], out[y]
-        for x in range(levels.shape[1]):
-            out_row[x] = table[row[x]]
+def to_unit(source: Array, levels: Array, out: Array) -> None:
+    """Write the probability that each pixel of a row stands for: itself, or its entry of `levels` if that has any."""
+    if len(levels) > 0:
+        for x in range(len(out)):
+            out[x] = levels[np.intp(source[x])]
+    else:
+        for x in range(len(out)):
+            out[x] = source[x]
 
 
 @njit(cache=True, nogil=True)
@@ -185,11 +187,14 @@ def distance_transform(mask: Array, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def weighted_counts(prediction: Array, mask: Array, weights: Array, importance: Array) -> tuple[float, float, int]:
+def weighted_counts(
+    source: Array, levels: Array, mask: Array, weights: Array, importance: Array
+) -> tuple[float, float, int]:
     """Sum the weighted errors of Margolin et al. over one image.
 
     Args:
-        prediction: Foreground probability, (H, W), float32 or float64.
+        source: Foreground probability, float32 or float64, or grey levels, uint8; (H, W).
+        levels: Foreground probability of each grey level, (256,), float64; empty without grey levels.
         mask: 0 background, 1 foreground, 2 ignored, (H, W), uint8.
         weights: One side of the separable Gaussian K, of length 7 and sum 1, float64.
         importance: What `importance_table` returns.
@@ -201,9 +206,11 @@ def weighted_counts(prediction: Array, mask: Array, weights: Array, importance: 
     top, bottom, left, right, positives = bounding_box(mask)
     columns = right - left + 1
     false = missed = 0.0
+    prediction_row = np.empty(width)
     if positives == 0:
         for y in range(height):
-            prediction_row, mask_row = prediction[y], mask[y]
+            mask_row = mask[y]
+            to_unit(source[y], levels, prediction_row)
             for x in range(width):
                 false += prediction_row[x] * (mask_row[x] == 0)
         return 0.0, false * importance[-1], 0
@@ -218,7 +225,8 @@ def weighted_counts(prediction: Array, mask: Array, weights: Array, importance: 
     # Ẽ over the bounding box and the 3 pixels around it that the window reads; zero beyond the image.
     spread = np.zeros((bottom - top + 7, columns + 6))
     for y in range(height - 1, -1, -1):
-        prediction_row, mask_row = prediction[y], mask[y]
+        mask_row = mask[y]
+        to_unit(source[y], levels, prediction_row)
         loud = 0.0
         for x in range(width):
             alarm = prediction_row[x] * (mask_row[x] == 0)
@@ -253,7 +261,8 @@ def weighted_counts(prediction: Array, mask: Array, weights: Array, importance: 
                 # Within 3 pixels of foreground both ways, the nearest foreground is at most √18 away.
                 if depth[k] <= 18 and (end[k] > start or mask_row[start] == 0):
                     column = site[k]
-                    error = 1.0 - prediction[nearest[column - left], column]
+                    found = source[nearest[column - left], column]
+                    error = 1.0 - (levels[np.intp(found)] if len(levels) > 0 else np.float64(found))
                     for x in range(max(start, column - 4, left - 3), min(end[k], column + 4, right + 3) + 1):
                         if mask_row[x] == 0:
                             spread_row[x - left + 3] = error
@@ -322,12 +331,33 @@ def level_histograms(prediction: Array, mask: Array, scale: float, counts: Array
     counts[1, 256] = foreground
 
 
+@njit(cache=True, nogil=True)
+def grey_histograms(levels: Array, mask: Array, counts: Array) -> None:
+    """Count the pixels of one image by grey level.
+
+    Args:
+        levels: Grey levels, (H, W), uint8.
+        mask: 0 background, 1 foreground, 2 ignored, (H, W), uint8.
+        counts: What is written: (2, 256), int64; background, then foreground.
+    """
+    # Neighbours often have the same level; two histograms let their increments overlap.
+    bins = np.zeros((2, 3 * 256), np.int64)
+    for y in range(mask.shape[0]):
+        row, mask_row = levels[y], mask[y]
+        for x in range(mask.shape[1]):
+            bins[x & 1, np.intp(row[x]) + 256 * np.intp(mask_row[x])] += 1
+    for level in range(256):
+        counts[0, level] = bins[0, level] + bins[1, level]
+        counts[1, level] = bins[0, 256 + level] + bins[1, 256 + level]
+
+
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def quadrant_sums(prediction: Array, mask: Array, sums: Array) -> None:
+def quadrant_sums(source: Array, levels: Array, mask: Array, sums: Array) -> None:
     """Sum what the S-measure needs over the four parts of one image that meet at the centroid of its foreground.
 
     Args:
-        prediction: Foreground probability, (H, W), float32 or float64.
+        source: Foreground probability, float32 or float64, or grey levels, uint8; (H, W).
+        levels: Foreground probability of each grey level, (256,), float64; empty without grey levels.
         mask: 0 background, 1 foreground, 2 ignored, (H, W), uint8.
         sums: What is written: (2, 2, 2, 3), float64; upper or lower, left or right, background or foreground; number of
             pixels, sum and sum of squares of the prediction.
@@ -347,14 +377,16 @@ def quadrant_sums(prediction: Array, mask: Array, sums: Array) -> None:
     down = int(np.rint(rows / max(positives, 1))) + 1  # the upper (left) part contains the centroid
     right = int(np.rint(columns / max(positives, 1))) + 1
     sums[:] = 0
+    prediction_row = np.empty(width)
     for y in range(height):
-        prediction_row, mask_row = prediction[y], mask[y]
+        mask_row = mask[y]
+        to_unit(source[y], levels, prediction_row)
         below = int(y >= down)
         for side in range(2):
             foreground = background = 0
             inside = inside_squares = outside = outside_squares = 0.0
             for x in range(right if side else 0, width if side else right):
-                value = np.float64(prediction_row[x])
+                value = prediction_row[x]
                 one, zero = mask_row[x] == 1, mask_row[x] == 0
                 foreground += one
                 background += zero

@@ -51,15 +51,24 @@ def boundary_iou(
 
 def boundary_iou_of(maps: Maps, threshold: float = 0.5, dilation_ratio: float = 0.02) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
+    return boundary_iou_from_counts(boundary_region_counts_of(maps, threshold, dilation_ratio))
+
+
+def boundary_iou_from_counts(counts: Tensor) -> Tensor:
+    """Do the same from what `boundary_region_counts` returns."""
+    intersection, union = counts
+    return torch.where(union > 0, intersection.double() / union.clamp(min=1), 1)
+
+
+def boundary_region_counts_of(maps: Maps, threshold: float = 0.5, dilation_ratio: float = 0.02) -> Tensor:
+    """Count as `boundary_region_counts` does, compiled on the CPU, for maps that `as_maps` has checked."""
     predicted, true = _masks(maps, threshold)
     width = max(1, round(dilation_ratio * math.hypot(*true.shape[1:])))
     if true.device.type == "cpu":
         from spatialseg.functional import compiled  # imports Numba, which takes a second
 
-        intersection, union = compiled.boundary_region_counts(predicted, true, width)
-    else:
-        intersection, union = boundary_region_counts(predicted, true, width)
-    return torch.where(union > 0, intersection.double() / union.clamp(min=1), 1)
+        return compiled.boundary_region_counts(predicted, true, width)
+    return boundary_region_counts(predicted, true, width)
 
 
 def boundary_region_counts(predicted: Tensor, true: Tensor, width: int) -> Tensor:
@@ -110,14 +119,11 @@ def boundary_f_measure(
 
 def boundary_f_measure_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: float = 0.008) -> BoundaryFResult:
     """Do the same for maps that `as_maps` has checked."""
-    predicted, true = _masks(maps, threshold)
-    radius = math.ceil(tolerance_ratio * math.hypot(*true.shape[1:]))
-    if true.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which takes a second
+    return boundary_f_from_counts(contour_counts_of(maps, threshold, tolerance_ratio))
 
-        counts = compiled.contour_counts(predicted, true, radius)
-    else:
-        counts = contour_counts(predicted, true, radius)
+
+def boundary_f_from_counts(counts: Tensor) -> BoundaryFResult:
+    """Do the same from what `contour_counts` returns."""
     predicted_pixels, near_true, true_pixels, near_predicted = counts
     precision = near_true.double() / predicted_pixels.clamp(min=1)
     recall = near_predicted.double() / true_pixels.clamp(min=1)
@@ -125,6 +131,17 @@ def boundary_f_measure_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: f
     precision, recall = precision.masked_fill(both_empty, 1), recall.masked_fill(both_empty, 1)
     total = precision + recall
     return BoundaryFResult(2 * precision * recall / total.where(total > 0, 1), precision, recall)
+
+
+def contour_counts_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: float = 0.008) -> Tensor:
+    """Count as `contour_counts` does, compiled on the CPU, for maps that `as_maps` has checked."""
+    predicted, true = _masks(maps, threshold)
+    radius = math.ceil(tolerance_ratio * math.hypot(*true.shape[1:]))
+    if true.device.type == "cpu":
+        from spatialseg.functional import compiled  # imports Numba, which takes a second
+
+        return compiled.contour_counts(predicted, true, radius)
+    return contour_counts(predicted, true, radius)
 
 
 def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
@@ -145,7 +162,7 @@ def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
 
 
 def _masks(maps: Maps, threshold: float) -> tuple[Tensor, Tensor]:
-    predicted = maps.prediction >= threshold
+    predicted = maps.reaches(threshold)
     return predicted if maps.valid is None else predicted & maps.valid, maps.foreground
 
 

@@ -86,49 +86,26 @@ def sort_out(target: Tensor, ignore_index: int | None) -> tuple[Tensor, _kernels
     return kinds, counts[0], counts[1]
 
 
-def grey_to_unit(levels: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    """Divide grey levels by 255 and stretch the result: (level / 255 − low) / (high − low) in float64.
-
-    Args:
-        levels: (N, H, W), uint8, on the CPU.
-        low: What becomes 0 in each image, (N,), float64; 0 by default.
-        high: What becomes 1, (N,), float64; 1 by default.
-
-    Returns:
-        Foreground probability, (N, H, W), float64.
-    """
-    source = levels.contiguous().numpy()
-    prediction = torch.empty(levels.shape, dtype=torch.float64)
-    out = prediction.numpy()
-    tables = np.arange(256) / 255 * np.ones((len(source), 1))
-    if low is not None and high is not None:
-        tables = (tables - low.numpy()[:, None]) / (high - low).numpy()[:, None]
-    for_each_image(len(source), lambda image: _kernels.look_up(source[image], tables[image], out[image]))
-    return prediction
-
-
-def weighted_sums(prediction: Tensor, target: Tensor, ignore_index: int | None) -> Tensor:
+def weighted_sums(maps: Maps) -> Tensor:
     """Sum the weighted errors, as `weighted_counts` with its defaults does, without gradient.
 
     Args:
-        prediction: Foreground probability in [0, 1], (N, H, W), on the CPU.
-        target: Ground truth, 0, 1 or `ignore_index`, (N, H, W), of any type, on the CPU.
-        ignore_index: Target value of the pixels that take no part.
+        maps: What `as_maps` returns, or maps of the same form that were not checked, on the CPU.
 
     Returns:
         Weighted true positives, weighted false positives and foreground pixels of each image, (3, N); summed in
-        float64, then rounded to float32 unless the prediction is float64.
+        float64, then rounded to float32 unless the prediction has more than that.
     """
-    prediction = prediction if prediction.dtype is torch.float64 else prediction.float()
-    values, mask = prediction.contiguous().numpy(), sort_out(target, ignore_index)[0].numpy()
+    source, levels, mask = _arrays(maps)
     sums = np.empty((3, len(mask)))
     weights, importance = _tables()
 
     def one(image: int) -> None:
-        sums[:, image] = _kernels.weighted_counts(values[image], mask[image], weights, importance)
+        sums[:, image] = _kernels.weighted_counts(source[image], levels[image], mask[image], weights, importance)
 
     for_each_image(len(mask), one)
-    return torch.from_numpy(sums).to(prediction.dtype)
+    found = torch.from_numpy(sums)
+    return found.float() if maps.source.dtype is torch.float32 else found
 
 
 def level_histograms(maps: Maps) -> Tensor:
@@ -140,12 +117,35 @@ def level_histograms(maps: Maps) -> Tensor:
     Returns:
         Counts, (N, 2, 257), int64: background, then foreground; the levels 0 to 255, then the adaptive threshold.
     """
-    prediction, mask = _arrays(maps)
-    counts = np.empty((len(mask), 2, 257), np.int64)
-    scale = prediction.dtype.type(255)
-    for_each_image(
-        len(mask), lambda image: _kernels.level_histograms(prediction[image], mask[image], scale, counts[image])
-    )
+    source, levels, mask = _arrays(maps)
+    counts = np.zeros((len(mask), 2, 257), np.int64)
+    if maps.levels is None:
+        scale = source.dtype.type(255)
+        for_each_image(
+            len(mask), lambda image: _kernels.level_histograms(source[image], mask[image], scale, counts[image])
+        )
+        return torch.from_numpy(counts)
+
+    for image, grey in enumerate(grey_histograms(maps).numpy()):
+        probability = levels[image]
+        mean = (grey.sum(axis=0) * probability).sum() / max(grey.sum(), 1)
+        np.add.at(counts[image].T, (probability * 255).astype(np.intp), grey.T)
+        counts[image, :, 256] = grey[:, probability >= min(2 * mean, 1)].sum(axis=1)
+    return torch.from_numpy(counts)
+
+
+def grey_histograms(maps: Maps) -> Tensor:
+    """Count pixels by grey level.
+
+    Args:
+        maps: What `as_maps` returns for grey levels, on the CPU.
+
+    Returns:
+        Counts, (N, 2, 256), int64: background, then foreground.
+    """
+    source, _, mask = _arrays(maps)
+    counts = np.empty((len(mask), 2, 256), np.int64)
+    for_each_image(len(mask), lambda image: _kernels.grey_histograms(source[image], mask[image], counts[image]))
     return torch.from_numpy(counts)
 
 
@@ -158,9 +158,11 @@ def quadrant_sums(maps: Maps) -> Tensor:
     Returns:
         Sums, (N, 2, 2, 2, 3), float64: upper or lower, left or right, background or foreground; pixels, sum, squares.
     """
-    prediction, mask = _arrays(maps)
+    source, levels, mask = _arrays(maps)
     sums = np.empty((len(mask), 2, 2, 2, 3))
-    for_each_image(len(mask), lambda image: _kernels.quadrant_sums(prediction[image], mask[image], sums[image]))
+    for_each_image(
+        len(mask), lambda image: _kernels.quadrant_sums(source[image], levels[image], mask[image], sums[image])
+    )
     return torch.from_numpy(sums)
 
 
@@ -211,11 +213,13 @@ def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
     return torch.from_numpy(counts)
 
 
-def _arrays(maps: Maps) -> tuple[_kernels.Array, _kernels.Array]:
+def _arrays(maps: Maps) -> tuple[_kernels.Array, _kernels.Array, _kernels.Array]:
+    """Return what the kernels take: source, levels (none if the source is the probability) and mask."""
     mask = maps.foreground.contiguous().view(torch.uint8)
     if maps.valid is not None:
         mask = mask.masked_fill(~maps.valid, 2)
-    return maps.prediction.detach().contiguous().numpy(), mask.numpy()
+    levels = np.empty((len(mask), 0)) if maps.levels is None else maps.levels.numpy()
+    return maps.source.detach().contiguous().numpy(), levels, mask.numpy()
 
 
 @lru_cache(maxsize=1)

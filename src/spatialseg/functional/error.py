@@ -28,6 +28,12 @@ def mean_absolute_error(
 
 def mean_absolute_error_of(maps: Maps) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
+    if maps.levels is not None and maps.source.device.type == "cpu":
+        from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
+
+        counts = compiled.grey_histograms(maps)
+        wrong = torch.stack([maps.levels, 1 - maps.levels], dim=1)
+        return (counts * wrong).sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
     error = (maps.prediction.detach() - maps.foreground.to(maps.prediction.dtype)).abs()
     if maps.valid is None:
         return error.mean(dim=(1, 2), dtype=torch.float64)

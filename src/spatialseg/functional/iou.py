@@ -32,7 +32,7 @@ def intersection_and_union(
     """
     if classes == 1:
         maps = as_maps(prediction, target, ignore_index=ignore_index)
-        predicted, true = maps.prediction >= threshold, maps.foreground
+        predicted, true = maps.reaches(threshold), maps.foreground
         if maps.valid is not None:
             predicted = predicted & maps.valid
         intersection, union = (predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))

@@ -1,5 +1,7 @@
 """What every measure does to its inputs first: check them, and bring them to one form."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -8,15 +10,35 @@ from torch import Tensor
 from spatialseg.functional.arrays import quick, tensor, where
 
 
-class Maps(NamedTuple):
-    """A batch of predictions and its ground truth, checked; each map has shape (N, H, W)."""
+@dataclass(frozen=True)
+class Maps:
+    """A batch of predictions and its ground truth, checked; each map has shape (N, H, W).
 
-    prediction: Tensor
-    """Foreground probability in [0, 1]: float64 for uint8 and float64 input, else float32."""
+    Grey levels stay as they are, since 256 values are quicker to handle one by one than the pixels are.
+    """
+
+    source: Tensor
+    """Foreground probability in [0, 1], float32 or float64; or grey levels, uint8, each of which `levels` explains."""
     foreground: Tensor
     """Whether the pixel is foreground, boolean."""
-    valid: Tensor | None
+    valid: Tensor | None = None
     """Whether the pixel counts, boolean; `None` if all do."""
+    levels: Tensor | None = None
+    """Foreground probability that each grey level of each image stands for, float64, ascending, (N, 256)."""
+
+    @cached_property
+    def prediction(self) -> Tensor:
+        """Foreground probability in [0, 1]: float64 for grey levels, else as it came."""
+        if self.levels is None:
+            return self.source
+        return self.levels.gather(1, self.source.flatten(1).long()).view(self.source.shape)
+
+    def reaches(self, threshold: float) -> Tensor:
+        """Return whether the prediction is at least the threshold (at most 1), boolean."""
+        if self.levels is None:
+            return self.source >= threshold
+        lowest = (self.levels < threshold).sum(dim=1).to(torch.uint8)  # level 255 is probability 1
+        return tensor(quick(self.source) >= quick(lowest.view(-1, 1, 1)))
 
     def target(self) -> Tensor:
         """Return the ground truth as one map again: 1 foreground, 0 background, 255 where the pixel does not count."""
@@ -74,17 +96,25 @@ def as_maps(
         raise ValueError(_prediction_fault(prediction, sound.index(False)))
     if not all(known):
         raise ValueError(_target_fault(target, known.index(False), ignore_index))
-    if not normalize:
-        return Maps(prediction if levels is None else _stretch(levels), foreground, valid)
+    if levels is not None:
+        unit = torch.arange(256, dtype=torch.float64, device=levels.device) / 255
+        if not normalize:
+            return Maps(levels, foreground, valid, unit.expand(len(levels), -1))
+    elif not normalize:
+        return Maps(prediction, foreground, valid)
 
     if valid is not None:
-        unit = prediction.detach() if levels is None else levels.double() / 255
-        low = unit.masked_fill(~valid, torch.inf).flatten(1).amin(dim=1)
-        high = unit.masked_fill(~valid, -torch.inf).flatten(1).amax(dim=1)
+        low = prediction.detach().double().masked_fill(~valid, torch.inf).flatten(1).amin(dim=1)
+        high = prediction.detach().double().masked_fill(~valid, -torch.inf).flatten(1).amax(dim=1)
+        low, high = ((end / 255 if levels is not None else end.to(prediction.dtype)) for end in (low, high))
     low, high = quick(low), quick(high)
     varied = high > low
     low, high = tensor(where(varied, low, 0.0)), tensor(where(varied, high, 1.0))
-    return Maps(_stretch(prediction, low, high), foreground, valid)
+    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
+    if levels is not None:
+        return Maps(levels, foreground, valid, ((unit - low[:, None]) / (high - low)[:, None]).clamp(0, 1))
+    stretched = (prediction - low[:, None, None]) / (high - low)[:, None, None]
+    return Maps(stretched if valid is None else stretched.clamp(0, 1), foreground, valid)
 
 
 class Inspection(NamedTuple):
@@ -125,20 +155,6 @@ def _inspect(prediction: Tensor, target: Tensor, ignore_index: int | None) -> In
     known = (foreground | ignored | (target == 0)).flatten(1).all(dim=1)
     verdict = torch.stack([sound, known, ignored.flatten(1).any(dim=1)]).tolist()
     return Inspection(low, high, verdict[0], verdict[1], foreground, ~ignored if any(verdict[2]) else None)
-
-
-def _stretch(prediction: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    """Bring predictions (grey levels are divided by 255) from [low, high] of each image to [0, 1]."""
-    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
-    if prediction.dtype is torch.uint8:
-        if prediction.device.type == "cpu":
-            from spatialseg.functional import compiled
-
-            return compiled.grey_to_unit(prediction, low, high)
-        prediction = prediction.double() / 255
-    if low is None or high is None:
-        return prediction
-    return (prediction - low[:, None, None]) / (high - low)[:, None, None]
 
 
 def _without_channel(maps: Tensor) -> Tensor:

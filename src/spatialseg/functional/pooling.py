@@ -111,11 +111,11 @@ class _PooledCrossEntropy(torch.autograd.Function):
         scores /= total
         ctx.save_for_backward(labels, own, inverse, scores)
         ctx.options = window, stride, scale, ignore_index
-        cost = total.log_().sub_(chosen)
-        return (cost if ignored is None else cost.masked_fill_(ignored, 0))[:, 0]
+        cost: Tensor = total.log_().sub_(chosen)[:, 0]
+        return cost if ignored is None else cost.masked_fill_(ignored[:, 0], 0)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         labels, own, inverse, softmax = ctx.saved_tensors
         spread = softmax.new_zeros(*softmax.shape[:2], *labels.shape[1:])

@@ -46,7 +46,7 @@ def structure_measure_of(maps: Maps, alpha: float = 0.5) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-    if maps.prediction.device.type == "cpu":
+    if maps.source.device.type == "cpu":
         from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
 
         sums = compiled.quadrant_sums(maps)
@@ -76,8 +76,8 @@ def quadrant_sums(maps: Maps) -> Tensor:
     Returns:
         Sums, (N, 2, 2, 2, 3), float64: upper or lower, left or right, background or foreground; pixels, sum, squares.
     """
-    prediction, foreground, valid = maps
-    prediction = prediction.detach().double()
+    foreground, valid = maps.foreground, maps.valid
+    prediction = maps.prediction.detach().double()
     inside = foreground.double()
     outside = (~foreground if valid is None else ~foreground & valid).double()
     _, height, width = prediction.shape

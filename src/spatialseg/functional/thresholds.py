@@ -51,12 +51,17 @@ def threshold_counts(
 
 def threshold_counts_of(maps: Maps) -> ThresholdCounts:
     """Do the same for maps that `as_maps` has checked."""
-    if maps.prediction.device.type == "cpu":
+    if maps.source.device.type == "cpu":
         from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
 
         counts = compiled.level_histograms(maps)
     else:
         counts = level_histograms(maps)
+    return threshold_counts_from_histograms(counts)
+
+
+def threshold_counts_from_histograms(counts: Tensor) -> ThresholdCounts:
+    """Do the same from what `level_histograms` returns."""
     reached = counts[..., :256].flip(-1).cumsum(dim=-1).flip(-1)
     return ThresholdCounts(
         tp=reached[:, 1],
@@ -77,7 +82,7 @@ def level_histograms(maps: Maps) -> Tensor:
     Returns:
         Counts, (N, 2, 257), int64: background, then foreground; the levels 0 to 255, then the adaptive threshold.
     """
-    prediction, foreground, valid = maps
+    prediction, foreground, valid = maps.prediction, maps.foreground, maps.valid
     count = len(prediction)
     valid = torch.ones_like(foreground) if valid is None else valid
     pixels = valid.sum(dim=(1, 2)).clamp(min=1)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from spatialseg.functional.arrays import nonzero, where
 from spatialseg.functional.distance import distance_to_foreground, neighbour_offsets
+from spatialseg.functional.maps import Maps
 
 Dependency = Literal["reference", "local"] | None
 Importance = Literal["distance"] | None
@@ -142,10 +143,10 @@ def weighted_counts(
     as_published = (dependency, importance, window, sigma) == ("reference", "distance", 7, 5.0) and distance is None
     no_gradient = not (prediction.requires_grad and torch.is_grad_enabled())
     if as_published and no_gradient and prediction.device.type == "cpu" and not torch.compiler.is_compiling():
-        from spatialseg.functional import compiled as kernels  # imports Numba, which takes a second
-
         _check(prediction, target, dependency, importance, window, sigma, distance)
-        return WeightedCounts(*kernels.weighted_sums(prediction.detach(), target, ignore_index))
+        prediction = prediction if prediction.dtype is torch.float64 else prediction.float()
+        valid = None if ignore_index is None or target.dtype is torch.bool else target != ignore_index
+        return weighted_counts_of(Maps(prediction, target == 1, valid))
     maps = weighted_error(
         prediction,
         target,
@@ -160,6 +161,15 @@ def weighted_counts(
     positives = foreground.sum(dim=(1, 2)).to(maps.weighted.dtype)
     missed = (maps.weighted * foreground).sum(dim=(1, 2))
     return WeightedCounts(positives - missed, (maps.weighted * ~foreground).sum(dim=(1, 2)), positives)
+
+
+def weighted_counts_of(maps: Maps) -> WeightedCounts:
+    """Sum the weighted errors of the measure as published, without gradient, over maps that `as_maps` has checked."""
+    if maps.source.device.type == "cpu":
+        from spatialseg.functional import compiled  # imports Numba, which takes a second
+
+        return WeightedCounts(*compiled.weighted_sums(maps))
+    return weighted_counts(maps.prediction.detach(), maps.target())
 
 
 def f_measure_from_counts(counts: WeightedCounts, beta2: float = 1.0, smooth: float = 0.0) -> WeightedFMeasureResult:

@@ -8,7 +8,7 @@ from torchmetrics.utilities.prints import rank_zero_warn
 
 from spatialseg.functional.arrays import quick, tensor
 from spatialseg.functional.maps import as_maps
-from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts
+from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.one_vs_rest import one_vs_rest
 
@@ -100,7 +100,7 @@ class WeightedFMeasure(ImageMean):
         if self.classes > 1:
             prediction, target = one_vs_rest(prediction, target, self.classes, self.ignore_index)
         maps = as_maps(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
-        counts = weighted_counts(maps.prediction.detach(), maps.target(), ignore_index=255)
+        counts = weighted_counts_of(maps)
         scores = f_measure_from_counts(WeightedCounts(*map(quick, counts)), self.beta2)
         values = torch.stack([tensor(score) for score in scores], dim=-1)
         empty = counts.positives == 0
@@ -112,7 +112,7 @@ class WeightedFMeasure(ImageMean):
             elif self.empty_target == "zero":
                 values = values.masked_fill(empty[:, None], 0)
             else:
-                quiet = maps.prediction < 0.5
+                quiet = ~maps.reaches(0.5)
                 if maps.valid is not None:
                     quiet |= ~maps.valid
                 values = torch.where(empty[:, None], quiet.flatten(1).all(dim=1).to(values.dtype)[:, None], values)
