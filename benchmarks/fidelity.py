@@ -58,16 +58,17 @@ def summarise(exact: NDArray, approximate: NDArray) -> dict[str, float]:
 
 
 def draw(exact: NDArray, approximate: NDArray, names: list[str]) -> Figure:
-    """Draw 1 − loss against the exact measure, a panel per dependency, a colour per stage."""
-    figure = Figure(figsize=(11, 3.9), layout="constrained")
+    """Draw by how much 1 − loss misses the exact measure, a panel per dependency, a colour per stage."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure.suptitle("What the loss takes for the weighted F-measure, less that measure; a point per test image")
     for axis, name, values in zip(figure.subplots(1, 3, sharey=True), names, approximate, strict=True):
-        axis.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-        for stage, (x, y) in enumerate(zip(exact, values, strict=True)):
-            colour = f"C{stage}"
-            axis.scatter(x, y, s=5, color=colour, alpha=0.5, linewidths=0, label=f"stage {stage + 1}")
-        axis.set(title=f"dependency = {name}", xlabel="weighted F, exact", aspect="equal")
-    figure.axes[0].set_ylabel("1 − loss")
-    figure.axes[0].legend(fontsize=7, markerscale=2)
+        axis.axhline(0, color="gray", linewidth=0.8)
+        for stage, (x, y) in enumerate(zip(exact, values - exact, strict=True)):
+            axis.scatter(x, y, s=6, color=f"C{stage}", alpha=0.5, linewidths=0, label=f"stage {stage + 1}")
+        axis.set(title=f"dependency = {name}", xlabel="weighted F, exact", xlim=(0, 1))
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("(1 − loss) − weighted F")
+    figure.axes[0].legend(fontsize=8, markerscale=2, loc="lower left")
     return figure
 
 

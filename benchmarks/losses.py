@@ -99,14 +99,20 @@ def locally_adaptive(repeats: int) -> dict[str, object]:
 
 
 def per_pixel(repeats: int) -> dict[str, object]:
-    """Measure nanoseconds per pixel of both spatial losses over image sizes, one image at a time."""
-    print("\nns per pixel, 1×1×size×size")
+    """Measure nanoseconds per pixel of both spatial losses over image sizes: of one image, and of 4 megapixels of them.
+
+    What a call costs whatever its size shows in one small image; a batch of as many pixels shows how the work grows.
+    """
     record: dict[str, object] = {}
-    for size in (128, 256, 512, 1024, 2048):
-        logits, target = scene(1, 1, size)
-        times = alternate({name: step(build_loss(name), logits, target) for name in ("wfb", "lal", "bce")}, repeats)
-        record[str(size)] = {name: each["ms"] * 1e6 / size**2 for name, each in times.items()}
-        print(f"  {size:5}² " + "".join(f"  {name} {each['ms'] * 1e6 / size**2:6.1f}" for name, each in times.items()))
+    for kind, pixels in (("one image", 0), ("4 megapixels", 2048**2)):
+        print(f"\nns per pixel, {kind}, one channel")
+        record[kind] = {}
+        for size in (128, 256, 512, 1024, 2048):
+            logits, target = scene(max(1, pixels // size**2), 1, size)
+            times = alternate({name: step(build_loss(name), logits, target) for name in ("wfb", "lal", "bce")}, repeats)
+            found = {name: each["ms"] * 1e6 / target.numel() for name, each in times.items()}
+            record[kind][str(size)] = found
+            print(f"  {size:5}² " + "".join(f"  {name} {each:6.1f}" for name, each in found.items()))
     return record
 
 

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 
 from spatialseg.data import ProceduralScenes, SegmentationDataModule
-from spatialseg.functional import weighted_f_measure
+from spatialseg.functional import distance_to_foreground, weighted_f_measure
 from spatialseg.losses import LossTerm
 from spatialseg.task import NonFiniteLossError, SegmentationTask
 
@@ -119,6 +119,21 @@ def test_non_finite_loss_names_the_images(tmp_path):
     batch = {"image": torch.zeros(2, 3, 64, 64), "mask": torch.ones(2, 64, 64).long(), "name": ["one", "two"]}
     with pytest.raises(NonFiniteLossError, match=r"nan in epoch 0, step 0, on the images one, two"):
         task.training_step(batch, 0)
+
+
+def test_distances_of_the_loader_reach_the_loss(tmp_path):
+    task = SegmentationTask(**SMALL, loss=[LossTerm("wfb")])
+    task.trainer = trainer(tmp_path)
+    task.log_dict = task.log = lambda *args, **kwargs: None
+    mask = torch.zeros(2, 64, 64, dtype=torch.int64)
+    mask[:, 20:40, 20:40] = 1
+    batch = {"image": torch.zeros(2, 3, 64, 64), "mask": mask, "name": ["one", "two"]}
+    distance = distance_to_foreground(mask == 1)
+    own, given, far = (
+        task.training_step(batch | added, 0).item()
+        for added in ({}, {"distance": distance}, {"distance": 100 * distance})
+    )
+    assert own == pytest.approx(given) and given < far
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine"])

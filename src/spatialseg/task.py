@@ -156,7 +156,8 @@ class SegmentationTask(LightningModule):
             NonFiniteLossError: The loss is infinite or NaN.
         """
         logits = self(batch["image"])
-        loss = self._log_loss(logits, batch["mask"], "train", len(batch["name"]), on_step=True)
+        terms = self.loss.terms(logits, batch["mask"], batch.get("distance"))
+        loss = self._log_loss(terms, "train", len(batch["name"]), on_step=True)
         if not loss.isfinite():
             raise NonFiniteLossError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}, step {self.global_step}, "
@@ -226,8 +227,7 @@ class SegmentationTask(LightningModule):
             )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _log_loss(self, logits: Tensor, mask: Tensor, stage: str, size: int, on_step: bool = False) -> Tensor:
-        terms = self.loss.terms(logits, mask)
+    def _log_loss(self, terms: dict[str, Tensor], stage: str, size: int, on_step: bool = False) -> Tensor:
         total: Tensor = self.loss.total(terms)
         values = {f"{stage}/loss": total}
         if len(terms) > 1:
@@ -241,7 +241,7 @@ class SegmentationTask(LightningModule):
         for logits, mask in zip(self.native_logits(batch), batch["mask"], strict=True):
             metrics.update(self.probabilities(logits), mask[None])
             if log_loss_as:
-                self._log_loss(logits, mask[None], log_loss_as, 1)
+                self._log_loss(self.loss.terms(logits, mask[None]), log_loss_as, 1)
 
     def _log_metrics(self, metrics: MetricCollection) -> None:
         self.log_dict(metrics.compute(), prog_bar=metrics is self.val_metrics)

@@ -18,6 +18,7 @@ from torchvision import tv_tensors
 from spatialseg.data import DataError, FolderPairs, ProceduralScenes, SegmentationDataModule
 from spatialseg.data.module import Augment, EvaluationSamples, PadToStride, SeededSampler
 from spatialseg.data.source import SPLITS
+from spatialseg.functional import distance_to_foreground
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*instantiate_classes")  # newer jsonargparse calls it instantiate
 OVERLAYS = sorted((Path(__file__).parents[2] / "experiments" / "data").glob("*.yaml"))
@@ -57,6 +58,15 @@ class TestTraining:
             assert type(batch["image"]) is type(batch["mask"]) is torch.Tensor
             assert all(name.startswith("train_") for name in batch["name"])
         assert len({name for batch in batches for name in batch["name"]}) == 8
+
+    def test_distances_are_those_of_the_augmented_masks(self):
+        options = {"size": 32, "batch_size": 4}
+        plain, with_distances = (
+            next(iter(SegmentationDataModule(scenes(), **options, distances=distances).train_dataloader()))
+            for distances in (False, True)
+        )
+        assert torch.equal(plain["mask"], with_distances["mask"]) and "distance" not in plain
+        assert torch.equal(with_distances["distance"], distance_to_foreground(plain["mask"] == 1))
 
     def test_a_batch_larger_than_the_set(self):
         (batch,) = SegmentationDataModule(scenes(), size=32, batch_size=16).train_dataloader()

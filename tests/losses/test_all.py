@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spatialseg.losses import build_loss
+from spatialseg.losses import available_losses, build_loss
 
 from .batches import batch, cases
 
@@ -85,11 +85,16 @@ def test_ignored_pixels_have_no_gradient(name, channels):
 
 @pytest.mark.parametrize(("name", "channels"), cases())
 @settings(deadline=None, max_examples=10)
-@given(right=st.integers(0, 9), bottom=st.integers(0, 9), seed=st.integers(0, 10**6))
-def test_padding_with_ignored_pixels_changes_nothing(name, channels, right, bottom, seed):
+@given(
+    before=st.tuples(*2 * [st.sampled_from([0, 3, 6])]),  # rmi's cells, which other steps would move
+    after=st.tuples(*2 * [st.integers(0, 9)]),
+    seed=st.integers(0, 10**6),
+)
+def test_padding_with_ignored_pixels_changes_nothing(name, channels, before, after, seed):
     logits, target = batch(channels, seed=seed)
-    wide = torch.nn.functional.pad(logits, (0, right, 0, bottom), value=3.0)
-    labels = torch.nn.functional.pad(target, (0, right, 0, bottom), value=255)
+    sides = (before[0], after[0], before[1], after[1])
+    wide = torch.nn.functional.pad(logits, sides, value=3.0)
+    labels = torch.nn.functional.pad(target, sides, value=255)
     loss = build_loss(name)
     torch.testing.assert_close(loss(wide, labels), loss(logits, target))
 
@@ -117,6 +122,21 @@ def test_half_precision(name, channels, dtype):
     assert value.dtype is torch.float32 and gradient.dtype is dtype
     torch.testing.assert_close(value, build_loss(name)(half.double(), target).float(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(value, build_loss(name)(half.float(), target), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", sorted(set(available_losses()) - {"ce", "ssim"}))  # ssim would take 4 GB
+def test_large_images_do_not_overflow_in_half_precision(name):
+    generator = torch.Generator().manual_seed(0)
+    logits = (10 * torch.randn(1, 1, 2048, 2048, generator=generator)).half()
+    target = torch.rand(1, 32, 32, generator=generator).round().long()
+    target = target.repeat_interleave(64, 1).repeat_interleave(64, 2)
+    loss = build_loss(name)
+    expected = loss(logits.float(), target)
+    with torch.autocast("cpu", dtype=torch.float16):
+        torch.testing.assert_close(loss(logits, target), expected, rtol=1e-3, atol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = logits.bfloat16()
+        torch.testing.assert_close(loss(rounded, target), loss(rounded.float(), target), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize(("name", "channels"), cases())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from spatialseg.data.files import check_images, image_tensor, list_images, read_image, stem
 from spatialseg.data.scenes import ProceduralScenes
 from spatialseg.data.source import DataError, Sample, Source, raise_problems
+from spatialseg.losses import AddDistance
 
 Batch = dict[str, Any]
 
@@ -82,9 +83,10 @@ class Augment:
 class TrainingSamples(Dataset[Batch]):
     """A source's samples, augmented; indexed by (index, seed of the augmentation)."""
 
-    def __init__(self, samples: Dataset[Sample], augment: Augment) -> None:
+    def __init__(self, samples: Dataset[Sample], augment: Augment, add: Callable[[Batch], Batch] | None = None) -> None:
         self.samples = samples
         self.augment = augment
+        self.add = add
 
     def __getitem__(self, draw: tuple[int, int]) -> Batch:
         index, seed = draw
@@ -93,7 +95,8 @@ class TrainingSamples(Dataset[Batch]):
         torch.default_generator.manual_seed(seed)
         image, mask = self.augment(sample["image"], sample["mask"])
         torch.set_rng_state(state)
-        return {"image": image, "mask": mask.long(), "name": sample["name"]}
+        batch: Batch = {"image": image, "mask": mask.long(), "name": sample["name"]}
+        return self.add(batch) if self.add else batch
 
 
 class EvaluationSamples(Dataset[Batch]):
@@ -166,7 +169,7 @@ class ImageFolder(Dataset[dict[str, Any]]):
 class SegmentationDataModule(LightningDataModule):
     """Batches of any source, the same way for all of them.
 
-    Training batches: `image` uint8 (N, 3, S, S), `mask` int64 (N, S, S), `name` list of N.
+    Training batches: `image` uint8 (N, 3, S, S), `mask` int64 (N, S, S), `name` list of N; perhaps `distance`.
 
     Evaluation batches: `image` uint8 (N, 3, H, W), each resized and padded with grey at the bottom and
     right; `mask` list of N int64 (h, w) at native size (none when predicting); `name`; `size` and `native`, lists of N
@@ -187,6 +190,8 @@ class SegmentationDataModule(LightningDataModule):
         flip: Mirror training images left and right half of the time.
         crop_scale: Range of the training crop's area as a share of the image's.
         color_jitter: Brightness, contrast and saturation of training images change by up to this factor.
+        distances: Let the loader's processes compute the distance maps that the weighted F-measure needs: faster where
+            the loss would otherwise wait for them and there are cores to spare. Changes no value.
         stride: Evaluation images are padded to a multiple of this, the network's largest stride.
         seed: Seed of shuffling and augmentation.
         predict_root: One image or a folder of images to predict on; the source's test images by default.
@@ -209,6 +214,7 @@ class SegmentationDataModule(LightningDataModule):
         flip: bool = True,
         crop_scale: tuple[float, float] = (0.5, 1.0),
         color_jitter: float = 0.2,
+        distances: bool = False,
         stride: int = 32,
         seed: int = 0,
         predict_root: str | None = None,
@@ -228,6 +234,7 @@ class SegmentationDataModule(LightningDataModule):
             num_workers = 0 if self.source.in_memory else min(8, (os.cpu_count() or 1) // 2)
         self.num_workers = num_workers
         self.augment = Augment(size, crop_scale, flip, color_jitter)
+        self.add = AddDistance(self.source.classes) if distances else None
         self.stride = stride
         self.seed = seed
         self.predict_root = predict_root
@@ -251,7 +258,7 @@ class SegmentationDataModule(LightningDataModule):
         samples = self.source.dataset("train")
         length = len(samples)  # type: ignore[arg-type]
         return DataLoader(
-            TrainingSamples(samples, self.augment),
+            TrainingSamples(samples, self.augment, self.add),
             batch_size=self.batch_size,
             sampler=SeededSampler(length, self.seed),
             drop_last=length >= self.batch_size,

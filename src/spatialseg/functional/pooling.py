@@ -123,8 +123,10 @@ class _PooledCrossEntropy(torch.autograd.Function):
         for first in range(0, len(labels), count):
             part = slice(first, first + count)
             cost = gradient[part, None]
-            owed = (softmax[part] * cost).scatter_add_(1, own[part], -cost)
+            owed = softmax[part] * cost
+            owed.scatter_(1, own[part], owed.gather(1, own[part]) - cost)
             _add_spread(spread[part], owed, labels[part], inverse[part], *ctx.options)
+            del owed  # or it would live on while the next is made
         return spread, None, None, None, None, None
 
 
