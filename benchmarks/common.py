@@ -52,6 +52,7 @@ def peak_memory(function: Callable[[], object]) -> int:
     libc = ctypes.CDLL(None)
     # Large blocks go back when they are freed, or the gaps that they leave would count; -3 is M_MMAP_THRESHOLD.
     libc.mallopt(-3, 64 * 1024)
+    libc.mallopt(-1, 0)
     function()
     libc.malloc_trim(0)  # what earlier calls left with the allocator would hide what this one takes
     page = os.sysconf("SC_PAGE_SIZE")
@@ -77,6 +78,7 @@ def peak_memory(function: Callable[[], object]) -> int:
         done.set()
         watcher.join()
         libc.mallopt(-3, 32 * 1024 * 1024)
+        libc.mallopt(-1, 64 * 1024 * 1024)
     return peak - before
 
 

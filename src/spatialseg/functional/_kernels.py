@@ -88,15 +88,18 @@ def bounding_box(mask: Array) -> tuple[int, int, int, int, int]:
 
 
 @njit(cache=True, nogil=True)
-def rows_above(mask: Array) -> Array:
-    """For every pixel, find the lowest foreground row of its column that is not below it; −_FAR if there is none."""
+def rows_above(mask: Array, top: int) -> Array:
+    """For every pixel, find the lowest foreground row of its column that is not below it; −_FAR if there is none.
+
+    The first row is called `top`.
+    """
     height, width = mask.shape
     above = np.empty((height, width), np.int32)
     seen = np.full(width, -_FAR, np.int32)
     for y in range(height):
         mask_row, above_row = mask[y], above[y]
         for x in range(width):
-            found = np.int32(y) if mask_row[x] == 1 else seen[x]
+            found = np.int32(top + y) if mask_row[x] == 1 else seen[x]
             seen[x] = found
             above_row[x] = found
     return above
@@ -106,7 +109,8 @@ def rows_above(mask: Array) -> Array:
 def nearest_row(mask_row: Array, above_row: Array, y: int, below: Array, nearest: Array) -> None:
     """For every pixel of row y, find the nearest foreground row of its column; between two as near, the upper one.
 
-    Rows are visited from the bottom up: `below` carries the highest foreground row that was passed.
+    Rows are visited from the bottom up: `below` carries the highest foreground row that was passed. Outside the
+    foreground's rows `above_row` is that of the nearest of them.
     """
     row = np.int32(y)
     for x in range(len(nearest)):
@@ -166,17 +170,17 @@ def lower_envelope(
 def distance_transform(mask: Array, out: Array) -> None:
     """Write the Euclidean distance of every pixel to the nearest pixel of value 1; infinity if there is none."""
     height, width = mask.shape
-    _, _, left, right, positives = bounding_box(mask)
+    top, bottom, left, right, positives = bounding_box(mask)
     if positives == 0:
         out[:] = np.inf
         return
     columns = right - left + 1
-    above = rows_above(mask[:, left : right + 1])
+    above = rows_above(mask[top : bottom + 1, left : right + 1], top)
     below = np.full(columns, _FAR, np.int32)
     nearest = np.empty(columns, np.int32)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     for y in range(height - 1, -1, -1):
-        nearest_row(mask[y, left : right + 1], above[y], y, below, nearest)
+        nearest_row(mask[y, left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
         parts = lower_envelope(nearest, y, left, height, width, site, depth, end)
         start = 0
         for k in range(parts):
@@ -184,6 +188,34 @@ def distance_transform(mask: Array, out: Array) -> None:
                 step = x - site[k]
                 out[y, x] = 0.0 if mask[y, x] == 1 else math.sqrt(float(step * step + depth[k]))
             start = end[k] + 1
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def dependent_error(spread: Array, row: int, mask_row: Array, weights: Array, down: Array) -> float:
+    """Sum min(E, E_A) over the foreground of one row, E_A the Gaussian mean of Ẽ.
+
+    Args:
+        spread: Ẽ of the rows `row` − 3 to `row` + 3, each at its number modulo 7, with 3 columns more on both sides.
+        row: The row.
+        mask_row: 0 background, 1 foreground, 2 ignored, of the row, (W,), uint8.
+        weights: One side of the Gaussian, (7,).
+        down: Space for W + 6 values.
+    """
+    a, b, c, d = spread[(row - 3) % 7], spread[(row - 2) % 7], spread[(row - 1) % 7], spread[row % 7]
+    e, f, g = spread[(row + 1) % 7], spread[(row + 2) % 7], spread[(row + 3) % 7]
+    w0, w1, w2, w3 = weights[3], weights[2], weights[1], weights[0]
+    for x in range(len(down)):
+        down[x] = w0 * d[x] + w1 * (c[x] + e[x]) + w2 * (b[x] + f[x]) + w3 * (a[x] + g[x])
+    total = 0.0
+    for x in range(len(mask_row)):
+        dependent = (
+            w0 * down[x + 3]
+            + w1 * (down[x + 2] + down[x + 4])
+            + w2 * (down[x + 1] + down[x + 5])
+            + w3 * (down[x] + down[x + 6])
+        )
+        total += min(d[x + 3], dependent) * (mask_row[x] == 1)
+    return total
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -216,27 +248,31 @@ def weighted_counts(
         return 0.0, false * importance[-1], 0
 
     cap = len(importance) - 1
-    above = rows_above(mask[:, left : right + 1])
+    above = rows_above(mask[top : bottom + 1, left : right + 1], top)
     below = np.full(columns, _FAR, np.int32)
     nearest = np.empty(columns, np.int32)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     starts = np.empty(width + 1, np.uint8)
     alarms = np.empty(width)
-    # Ẽ over the bounding box and the 3 pixels around it that the window reads; zero beyond the image.
-    spread = np.zeros((bottom - top + 7, columns + 6))
-    for y in range(height - 1, -1, -1):
-        mask_row = mask[y]
-        to_unit(source[y], levels, prediction_row)
-        loud = 0.0
-        for x in range(width):
-            alarm = prediction_row[x] * (mask_row[x] == 0)
-            alarms[x] = alarm
-            loud += alarm
-        nearest_row(mask_row[left : right + 1], above[y], y, below, nearest)
+    # Ẽ of the seven rows that the window reads, over the foreground's columns and 3 around them; zero beyond the image.
+    spread = np.zeros((7, columns + 6))
+    down = np.empty(columns + 6)
+    wrong = np.zeros(7)  # the foreground's errors in each of them
+    for y in range(max(height - 1, bottom + 3), min(-1, top - 4), -1):
+        inside = 0 <= y < height
         near = top - 3 <= y <= bottom + 3
-        if not near and loud == 0:
-            continue
-        parts = lower_envelope(nearest, y, left, height, width, site, depth, end)
+        loud = 0.0
+        if inside:
+            mask_row = mask[y]
+            to_unit(source[y], levels, prediction_row)
+            for x in range(width):
+                alarm = prediction_row[x] * (mask_row[x] == 0)
+                alarms[x] = alarm
+                loud += alarm
+            nearest_row(mask_row[left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
+        parts = 0
+        if inside and (near or loud != 0):
+            parts = lower_envelope(nearest, y, left, height, width, site, depth, end)
 
         if loud != 0:  # NaN too
             starts[:] = 0
@@ -250,12 +286,16 @@ def weighted_counts(
             for x in range(width):
                 false += alarms[x]
 
-        if near:
-            spread_row = spread[y - top + 3]
+        if not near:
+            continue
+        spread_row = spread[y % 7]
+        spread_row[:] = 0
+        wrong[y % 7] = 0
+        if inside:
             for x in range(columns):
                 error = (1.0 - prediction_row[left + x]) * (mask_row[left + x] == 1)
                 spread_row[x + 3] = error
-                missed += error
+                wrong[y % 7] += error
             start = 0
             for k in range(parts):
                 # Within 3 pixels of foreground both ways, the nearest foreground is at most √18 away.
@@ -267,25 +307,9 @@ def weighted_counts(
                         if mask_row[x] == 0:
                             spread_row[x - left + 3] = error
                 start = end[k] + 1
-
-    if missed != 0:
-        missed = 0.0
-        down = np.empty(columns + 6)
-        w0, w1, w2, w3 = weights[3], weights[2], weights[1], weights[0]
-        for y in range(bottom - top + 1):
-            a, b, c, d = spread[y], spread[y + 1], spread[y + 2], spread[y + 3]
-            e, f, g = spread[y + 4], spread[y + 5], spread[y + 6]
-            for x in range(columns + 6):
-                down[x] = w0 * d[x] + w1 * (c[x] + e[x]) + w2 * (b[x] + f[x]) + w3 * (a[x] + g[x])
-            mask_row = mask[top + y, left : right + 1]
-            for x in range(columns):
-                dependent = (
-                    w0 * down[x + 3]
-                    + w1 * (down[x + 2] + down[x + 4])
-                    + w2 * (down[x + 1] + down[x + 5])
-                    + w3 * (down[x] + down[x + 6])
-                )
-                missed += min(d[x + 3], dependent) * (mask_row[x] == 1)
+        done = y + 3
+        if top <= done <= bottom and wrong[done % 7] != 0:
+            missed += dependent_error(spread, done, mask[done, left : right + 1], weights, down)
     return positives - missed, false, positives
 
 
