@@ -62,6 +62,24 @@ def to_unit(source: Array, levels: Array, out: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
+def write_alarms(source: Array, levels: Array, mask: Array, out: Array) -> None:
+    """Write the probability that each background pixel of a row stands for, 0 elsewhere.
+
+    Args:
+        source: Foreground probability, float32 or float64, or grey levels, uint8; (W,).
+        levels: What each grey level stands for on background, then on foreground and where ignored; empty without them.
+        mask: 0 background, 1 foreground, 2 ignored, (W,), uint8.
+        out: What is written, (W,), float64.
+    """
+    if len(levels) > 0:
+        for x in range(len(out)):
+            out[x] = levels[np.intp(source[x]) + 256 * np.intp(mask[x])]
+    else:
+        for x in range(len(out)):
+            out[x] = source[x] * (mask[x] == 0)
+
+
+@njit(cache=True, nogil=True)
 def bounding_box(mask: Array) -> tuple[int, int, int, int, int]:
     """Return first and last row, first and last column and number of the pixels of value 1."""
     height, width = mask.shape
@@ -238,13 +256,15 @@ def weighted_counts(
     top, bottom, left, right, positives = bounding_box(mask)
     columns = right - left + 1
     false = missed = 0.0
-    prediction_row = np.empty(width)
+    alarms = np.empty(width)
+    # The probability of each grey level where there is background (0), foreground (1) or nothing that counts (2).
+    alarm_levels = np.zeros(3 * len(levels))
+    alarm_levels[: len(levels)] = levels
     if positives == 0:
         for y in range(height):
-            mask_row = mask[y]
-            to_unit(source[y], levels, prediction_row)
+            write_alarms(source[y], alarm_levels, mask[y], alarms)
             for x in range(width):
-                false += prediction_row[x] * (mask_row[x] == 0)
+                false += alarms[x]
         return 0.0, false * importance[-1], 0
 
     cap = len(importance) - 1
@@ -253,7 +273,7 @@ def weighted_counts(
     nearest = np.empty(columns, np.int32)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     starts = np.empty(width + 1, np.uint8)
-    alarms = np.empty(width)
+    prediction_row = np.empty(columns)
     # Ẽ of the seven rows that the window reads, over the foreground's columns and 3 around them; zero beyond the image.
     spread = np.zeros((7, columns + 6))
     down = np.empty(columns + 6)
@@ -264,11 +284,9 @@ def weighted_counts(
         loud = 0.0
         if inside:
             mask_row = mask[y]
-            to_unit(source[y], levels, prediction_row)
+            write_alarms(source[y], alarm_levels, mask_row, alarms)
             for x in range(width):
-                alarm = prediction_row[x] * (mask_row[x] == 0)
-                alarms[x] = alarm
-                loud += alarm
+                loud += alarms[x]
             nearest_row(mask_row[left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
         parts = 0
         if inside and (near or loud != 0):
@@ -282,9 +300,7 @@ def weighted_counts(
             for x in range(width):
                 k += starts[x]
                 distance = (x - site[k]) * (x - site[k]) + depth[k]
-                alarms[x] *= importance[min(distance, cap)]
-            for x in range(width):
-                false += alarms[x]
+                false += alarms[x] * importance[min(distance, cap)]
 
         if not near:
             continue
@@ -292,8 +308,9 @@ def weighted_counts(
         spread_row[:] = 0
         wrong[y % 7] = 0
         if inside:
+            to_unit(source[y, left : right + 1], levels, prediction_row)
             for x in range(columns):
-                error = (1.0 - prediction_row[left + x]) * (mask_row[left + x] == 1)
+                error = (1.0 - prediction_row[x]) * (mask_row[left + x] == 1)
                 spread_row[x + 3] = error
                 wrong[y % 7] += error
             start = 0
