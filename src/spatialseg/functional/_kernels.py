@@ -61,9 +61,9 @@ def to_unit(source: Array, levels: Array, out: Array) -> None:
             out[x] = source[x]
 
 
-@njit(cache=True, nogil=True)
-def write_alarms(source: Array, levels: Array, mask: Array, out: Array) -> None:
-    """Write the probability that each background pixel of a row stands for, 0 elsewhere.
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def write_alarms(source: Array, levels: Array, mask: Array, out: Array) -> float:
+    """Write the probability that each background pixel of a row stands for, 0 elsewhere; return the sum.
 
     Args:
         source: Foreground probability, float32 or float64, or grey levels, uint8; (W,).
@@ -77,6 +77,10 @@ def write_alarms(source: Array, levels: Array, mask: Array, out: Array) -> None:
     else:
         for x in range(len(out)):
             out[x] = source[x] * (mask[x] == 0)
+    total = 0.0
+    for x in range(len(out)):
+        total += out[x]
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -140,27 +144,49 @@ def nearest_row(mask_row: Array, above_row: Array, y: int, below: Array, nearest
 
 @njit(cache=True, nogil=True)
 def lower_envelope(
-    nearest: Array, y: int, left: int, height: int, width: int, site: Array, depth: Array, end: Array
+    columns: Array,
+    rows: Array,
+    y: int,
+    left: int,
+    height: int,
+    width: int,
+    site: Array,
+    depth: Array,
+    end: Array,
+    lost: Array,
 ) -> int:
     """Divide row y among the columns that hold the nearest foreground pixel (Felzenszwalb and Huttenlocher, 2012).
 
-    Up to `end[k]` (from `end[k - 1] + 1`) the nearest foreground pixel lies in column `site[k]`, `depth[k]` = (vertical
-    distance)² away. Between equally near columns the smaller is taken. All in integers, so there is no rounding. Holds
-    for background pixels only.
+    Up to `end[k]` (from `end[k - 1] + 1`) the nearest foreground pixel is in column `site[k]`, `depth[k]` = (vertical
+    distance)² away. Between equally near columns the smaller is taken. All in integers, so there is no
+    rounding. Holds for background pixels only.
+
+    Args:
+        columns: Numbers of some columns, ascending.
+        rows: Of each the row of the nearest foreground pixel; outside the image if there is none.
+        y: The row.
+        left: The column that `lost` begins with.
+        height: Of the image.
+        width: Of the image.
+        site: What is written, as `depth` and `end` are; (W,) each.
+        depth: The same.
+        end: The same.
+        lost: Becomes 1 for columns that are nearest nowhere between the first and the last pixel of the row, not even
+            between two pixels.
 
     Returns:
         The number of parts; the last reaches to the end of the row.
     """
     count = 0
-    last_column = len(nearest) - 1
-    for column in range(last_column + 1):
-        row = nearest[column]
+    final = len(columns) - 1
+    for i in range(final + 1):
+        row = rows[i]
         if row == y:
-            if 0 < column < last_column and nearest[column - 1] == y == nearest[column + 1]:
+            if 0 < i < final and rows[i - 1] == y == rows[i + 1]:
                 continue  # inside a run of foreground: one of its ends is nearer to all background
         elif row < 0 or row >= height:
             continue
-        x = left + column
+        x = columns[i]
         square = (row - y) * (row - y)
         last = -1
         while count > 0:
@@ -169,13 +195,15 @@ def lower_envelope(
             # The last pixel that is not nearer to x than to the other.
             excess = gap * (x + other) + square - depth[count - 1]
             last = excess >> 1 if gap == 1 else math.floor(excess / (2 * gap))
-            if last <= (end[count - 2] if count > 1 else -1):
-                count -= 1
-            else:
+            before = end[count - 2] if count > 1 else -1
+            if last > before:
                 break
+            count -= 1
+            lost[site[count] - left] = last < before or count == 0
         if count > 0:
             if last >= width - 1:
-                continue  # nearest nowhere in this row
+                lost[x - left] = 1
+                continue
             end[count - 1] = last
         site[count] = x
         depth[count] = square
@@ -196,16 +224,100 @@ def distance_transform(mask: Array, out: Array) -> None:
     above = rows_above(mask[top : bottom + 1, left : right + 1], top)
     below = np.full(columns, _FAR, np.int32)
     nearest = np.empty(columns, np.int32)
+    numbers, lost = np.arange(left, right + 1), np.empty(columns, np.uint8)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     for y in range(height - 1, -1, -1):
         nearest_row(mask[y, left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
-        parts = lower_envelope(nearest, y, left, height, width, site, depth, end)
+        parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost)
         start = 0
         for k in range(parts):
             for x in range(start, end[k] + 1):
                 step = x - site[k]
                 out[y, x] = 0.0 if mask[y, x] == 1 else math.sqrt(float(step * step + depth[k]))
             start = end[k] + 1
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def weighted_alarms(
+    alarms: Array,
+    site: Array,
+    depth: Array,
+    end: Array,
+    parts: int,
+    starts: Array,
+    importance: Array,
+) -> float:
+    """Sum the false alarms of one row, each times its importance.
+
+    Args:
+        alarms: Probability on background, 0 elsewhere, (W,).
+        site: What `lower_envelope` wrote, as `depth` and `end` are.
+        depth: The same.
+        end: The same.
+        parts: What it returned.
+        starts: Space for W + 1 values, uint8.
+        importance: What `importance_table` returns.
+    """
+    starts[:] = 0
+    for k in range(parts):
+        starts[end[k] + 1] = 1
+    cap = len(importance) - 1
+    total = 0.0
+    k = 0
+    for x in range(len(alarms)):
+        k += starts[x]
+        distance = (x - site[k]) * (x - site[k]) + depth[k]
+        total += alarms[x] * importance[min(distance, cap)]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def far_alarms(
+    source: Array, levels: Array, mask: Array, first: int, step: int, left: int, profile: Array, importance: Array
+) -> float:
+    """Sum the weighted false alarms of the rows above or below all foreground, going away from it.
+
+    A column that holds the nearest foreground nowhere in one row holds it in no row beyond, since the region nearest to
+    a point is convex; so there are ever fewer to look at.
+
+    Args:
+        source: What `weighted_counts` takes, as `mask` and `importance` are.
+        levels: What `write_alarms` takes.
+        mask: See `source`.
+        first: The first row.
+        step: 1 to go down, −1 to go up.
+        left: First column with foreground.
+        profile: The foreground row that each column from there on shows to this side; outside the image without any.
+        importance: See `source`.
+    """
+    height, width = mask.shape
+    alarms = np.empty(width)
+    columns, rows, lost = (
+        np.empty(len(profile), np.int64),
+        np.empty(len(profile), np.int64),
+        np.zeros(len(profile), np.uint8),
+    )
+    count = 0
+    for i in range(len(profile)):
+        if 0 <= profile[i] < height:
+            columns[count], rows[count] = left + i, profile[i]
+            count += 1
+    site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
+    starts = np.empty(width + 1, np.uint8)
+    total = 0.0
+    y = first
+    while 0 <= y < height:
+        sounding = write_alarms(source[y], levels, mask[y], alarms)
+        if sounding != 0:  # NaN too
+            parts = lower_envelope(columns[:count], rows[:count], y, left, height, width, site, depth, end, lost)
+            total += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
+            kept = 0
+            for i in range(count):
+                columns[kept], rows[kept] = columns[i], rows[i]
+                kept += 1 - lost[columns[i] - left]
+            count = kept
+        y += step
+    return total
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -262,15 +374,13 @@ def weighted_counts(
     alarm_levels[: len(levels)] = levels
     if positives == 0:
         for y in range(height):
-            write_alarms(source[y], alarm_levels, mask[y], alarms)
-            for x in range(width):
-                false += alarms[x]
+            false += write_alarms(source[y], alarm_levels, mask[y], alarms)
         return 0.0, false * importance[-1], 0
 
-    cap = len(importance) - 1
     above = rows_above(mask[top : bottom + 1, left : right + 1], top)
     below = np.full(columns, _FAR, np.int32)
     nearest = np.empty(columns, np.int32)
+    numbers, lost = np.arange(left, right + 1), np.empty(columns, np.uint8)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     starts = np.empty(width + 1, np.uint8)
     prediction_row = np.empty(columns)
@@ -278,36 +388,16 @@ def weighted_counts(
     spread = np.zeros((7, columns + 6))
     down = np.empty(columns + 6)
     wrong = np.zeros(7)  # the foreground's errors in each of them
-    for y in range(max(height - 1, bottom + 3), min(-1, top - 4), -1):
-        inside = 0 <= y < height
-        near = top - 3 <= y <= bottom + 3
-        loud = 0.0
-        if inside:
-            mask_row = mask[y]
-            write_alarms(source[y], alarm_levels, mask_row, alarms)
-            for x in range(width):
-                loud += alarms[x]
-            nearest_row(mask_row[left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
-        parts = 0
-        if inside and (near or loud != 0):
-            parts = lower_envelope(nearest, y, left, height, width, site, depth, end)
-
-        if loud != 0:  # NaN too
-            starts[:] = 0
-            for k in range(parts):
-                starts[end[k] + 1] = 1
-            k = 0
-            for x in range(width):
-                k += starts[x]
-                distance = (x - site[k]) * (x - site[k]) + depth[k]
-                false += alarms[x] * importance[min(distance, cap)]
-
-        if not near:
-            continue
+    for y in range(bottom + 3, top - 4, -1):
         spread_row = spread[y % 7]
         spread_row[:] = 0
         wrong[y % 7] = 0
-        if inside:
+        if 0 <= y < height:
+            mask_row = mask[y]
+            nearest_row(mask_row[left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
+            parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost)
+            if write_alarms(source[y], alarm_levels, mask_row, alarms) != 0:  # NaN too
+                false += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
             to_unit(source[y, left : right + 1], levels, prediction_row)
             for x in range(columns):
                 error = (1.0 - prediction_row[x]) * (mask_row[left + x] == 1)
@@ -327,6 +417,8 @@ def weighted_counts(
         done = y + 3
         if top <= done <= bottom and wrong[done % 7] != 0:
             missed += dependent_error(spread, done, mask[done, left : right + 1], weights, down)
+    false += far_alarms(source, alarm_levels, mask, bottom + 4, 1, left, above[bottom - top], importance)
+    false += far_alarms(source, alarm_levels, mask, top - 4, -1, left, below, importance)
     return positives - missed, false, positives
 
 
