@@ -1,7 +1,7 @@
 """What every measure does to its inputs first: check them, and bring them to one form."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -97,7 +97,7 @@ def as_maps(
     if not all(known):
         raise ValueError(_target_fault(target, known.index(False), ignore_index))
     if levels is not None:
-        unit = torch.arange(256, dtype=torch.float64, device=levels.device) / 255
+        unit = _unit_levels(levels.device)
         if not normalize:
             return Maps(levels, foreground, valid, unit.expand(len(levels), -1))
     elif not normalize:
@@ -109,10 +109,12 @@ def as_maps(
         low, high = ((end / 255 if levels is not None else end.to(prediction.dtype)) for end in (low, high))
     low, high = quick(low), quick(high)
     varied = high > low
-    low, high = tensor(where(varied, low, 0.0)), tensor(where(varied, high, 1.0))
+    low, high = where(varied, low, 0.0), where(varied, high, 1.0)
     # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
     if levels is not None:
-        return Maps(levels, foreground, valid, ((unit - low[:, None]) / (high - low)[:, None]).clamp(0, 1))
+        stretched = ((quick(unit) - low[:, None]) / (high - low)[:, None]).clip(0, 1)
+        return Maps(levels, foreground, valid, tensor(stretched))
+    low, high = tensor(low), tensor(high)
     stretched = (prediction - low[:, None, None]) / (high - low)[:, None, None]
     return Maps(stretched if valid is None else stretched.clamp(0, 1), foreground, valid)
 
@@ -155,6 +157,11 @@ def _inspect(prediction: Tensor, target: Tensor, ignore_index: int | None) -> In
     known = (foreground | ignored | (target == 0)).flatten(1).all(dim=1)
     verdict = torch.stack([sound, known, ignored.flatten(1).any(dim=1)]).tolist()
     return Inspection(low, high, verdict[0], verdict[1], foreground, ~ignored if any(verdict[2]) else None)
+
+
+@lru_cache
+def _unit_levels(device: torch.device) -> Tensor:
+    return torch.arange(256, dtype=torch.float64, device=device) / 255
 
 
 def _without_channel(maps: Tensor) -> Tensor:

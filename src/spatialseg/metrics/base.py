@@ -53,12 +53,12 @@ class ImageMean(Metric):
 
     def _accumulate(self, values: Tensor, counted: Tensor | None = None) -> None:
         """Add values of shape (N, *shape); those whose `counted`, of shape (N, *counts), is False are left out."""
-        values = values.detach().double()
+        values = values.detach()
         number: Tensor | int = len(values)
         if counted is not None:
             values = values.masked_fill(~_expand(counted, values.ndim), 0)
             number = counted.sum(dim=0).to(self.images.device)
-        setattr(self, self._total, self.total + values.sum(dim=0).to(self.total.device))
+        setattr(self, self._total, self.total + values.sum(dim=0, dtype=torch.float64).to(self.total.device))
         setattr(self, self._images, self.images + number)
 
     def _mean(self) -> Tensor:
