@@ -4,6 +4,7 @@ Images of a batch are spread over `torch.get_num_threads()` threads. The first c
 seconds), later processes load it from Numba's cache.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -230,11 +231,20 @@ def _tables() -> tuple[_kernels.Array, _kernels.Array]:
 
 def for_each_image(count: int, work: Callable[[int], None]) -> None:
     """Call `work` with 0 to `count` - 1, spread over `torch.get_num_threads()` threads."""
-    threads = min(count, torch.get_num_threads())
-    if threads <= 1:
+    threads = torch.get_num_threads()
+    if min(count, threads) <= 1:
         for index in range(count):
             work(index)
         return
-    with ThreadPoolExecutor(threads) as pool:  # the kernels release the GIL
-        for _ in pool.map(work, range(count)):
-            pass
+    for _ in _pool(threads).map(work, range(count)):  # the kernels release the GIL
+        pass
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads that are kept, for starting them takes as long as a small image does."""
+    return ThreadPoolExecutor(threads)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
@@ -300,11 +299,11 @@ def _compiled(window: int, scale: float, images: int, work: Callable[[int, Any],
     """Do the work on each image, given its index and the window's weights (window, window)."""
     import numpy as np  # here, since only the compiled twin needs it
 
+    from spatialseg.functional.compiled import for_each_image
+
     reach = range(-(window // 2), window // 2 + 1)
     weights = np.array([[_weight(dy, dx, scale) for dx in reach] for dy in reach])
-    threads = min(torch.get_num_threads(), images)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda image: work(image, weights), range(images)))
+    for_each_image(images, lambda image: work(image, weights))
 
 
 def _span(length: int, shift: int, stride: int) -> tuple[int, int]:
