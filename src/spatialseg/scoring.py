@@ -26,6 +26,7 @@ from spatialseg.functional.boundary import (
     boundary_iou_from_counts,
     boundary_region_counts_of,
     contour_counts_of,
+    masks_at,
 )
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.saliency_f import saliency_f_from_counts
@@ -167,7 +168,7 @@ class Counts(NamedTuple):
     """Whether any prediction reaches 0.5."""
     overlap: tuple[int, int]
     """Pixels in the intersection and in the union of the masks at 0.5."""
-    weighted: Tensor
+    weighted: NDArray[np.float64]
     """(3, 1); see `weighted_counts`."""
     histograms: Tensor
     """(1, 2, 257); see `level_histograms`."""
@@ -185,8 +186,9 @@ def count(
     """Count in one image what its measures need; the arguments are those of `score_image`."""
     target = torch.from_numpy(np.ascontiguousarray(foreground))[None]
     maps = as_maps(torch.from_numpy(prediction.copy())[None], target, normalize=conventions.normalize)
-    predicted = maps.reaches(0.5).numpy()[0]
-    overlap = int(np.count_nonzero(predicted & foreground)), int(np.count_nonzero(predicted | foreground))
+    predicted, true = masks_at(maps)
+    either, both = (predicted | true).numpy(), (predicted & true).numpy()
+    overlap = int(np.count_nonzero(both)), int(np.count_nonzero(either))
     return Counts(
         name,
         resized,
@@ -195,14 +197,14 @@ def count(
         compiled.weighted_sums(maps),
         compiled.level_histograms(maps),
         compiled.quadrant_sums(maps),
-        boundary_region_counts_of(maps),
-        contour_counts_of(maps),
+        boundary_region_counts_of(predicted, true),
+        contour_counts_of(predicted, true),
     )
 
 
 def score_counts(counts: Sequence[Counts], conventions: Conventions) -> list[ImageScore]:
     """Turn counts into the measures of each image; many images at once, which takes little longer than one."""
-    weighted = torch.cat([one.weighted for one in counts], dim=1)
+    weighted = torch.from_numpy(np.concatenate([one.weighted for one in counts], axis=1))
     weighted_f = f_measure_from_counts(WeightedCounts(*weighted), conventions.beta2).f
     if conventions.empty_target != "skip":
         strict = conventions.empty_target == "strict"

@@ -1,5 +1,6 @@
 """Arithmetic on a few numbers per image, written once for NumPy (quick on the CPU) and for tensors elsewhere."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ def quick(tensor: Tensor) -> Array:
 def tensor(array: Array) -> Tensor:
     """Return the tensor that `quick` or arithmetic on what it returned stands for."""
     return torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+
+
+def stack(arrays: Sequence[Array]) -> Tensor:
+    """Return a tensor of several arrays of one shape, along a new last dimension."""
+    if isinstance(arrays[0], np.ndarray):
+        return torch.from_numpy(np.stack(arrays, axis=-1))
+    return torch.stack(list(arrays), dim=-1)
 
 
 def where(condition: Array, chosen: Array | float, other: Array | float) -> Array:

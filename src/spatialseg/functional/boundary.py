@@ -51,7 +51,7 @@ def boundary_iou(
 
 def boundary_iou_of(maps: Maps, threshold: float = 0.5, dilation_ratio: float = 0.02) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
-    return boundary_iou_from_counts(boundary_region_counts_of(maps, threshold, dilation_ratio))
+    return boundary_iou_from_counts(boundary_region_counts_of(*masks_at(maps, threshold), dilation_ratio))
 
 
 def boundary_iou_from_counts(counts: Tensor) -> Tensor:
@@ -60,9 +60,8 @@ def boundary_iou_from_counts(counts: Tensor) -> Tensor:
     return torch.where(union > 0, intersection.double() / union.clamp(min=1), 1)
 
 
-def boundary_region_counts_of(maps: Maps, threshold: float = 0.5, dilation_ratio: float = 0.02) -> Tensor:
-    """Count as `boundary_region_counts` does, compiled on the CPU, for maps that `as_maps` has checked."""
-    predicted, true = _masks(maps, threshold)
+def boundary_region_counts_of(predicted: Tensor, true: Tensor, dilation_ratio: float = 0.02) -> Tensor:
+    """Count as `boundary_region_counts` does, compiled on the CPU."""
     width = max(1, round(dilation_ratio * math.hypot(*true.shape[1:])))
     if true.device.type == "cpu":
         from spatialseg.functional import compiled  # imports Numba, which takes a second
@@ -119,7 +118,7 @@ def boundary_f_measure(
 
 def boundary_f_measure_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: float = 0.008) -> BoundaryFResult:
     """Do the same for maps that `as_maps` has checked."""
-    return boundary_f_from_counts(contour_counts_of(maps, threshold, tolerance_ratio))
+    return boundary_f_from_counts(contour_counts_of(*masks_at(maps, threshold), tolerance_ratio))
 
 
 def boundary_f_from_counts(counts: Tensor) -> BoundaryFResult:
@@ -133,9 +132,8 @@ def boundary_f_from_counts(counts: Tensor) -> BoundaryFResult:
     return BoundaryFResult(2 * precision * recall / total.where(total > 0, 1), precision, recall)
 
 
-def contour_counts_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: float = 0.008) -> Tensor:
-    """Count as `contour_counts` does, compiled on the CPU, for maps that `as_maps` has checked."""
-    predicted, true = _masks(maps, threshold)
+def contour_counts_of(predicted: Tensor, true: Tensor, tolerance_ratio: float = 0.008) -> Tensor:
+    """Count as `contour_counts` does, compiled on the CPU."""
     radius = math.ceil(tolerance_ratio * math.hypot(*true.shape[1:]))
     if true.device.type == "cpu":
         from spatialseg.functional import compiled  # imports Numba, which takes a second
@@ -161,7 +159,8 @@ def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
     return torch.stack([pixels.sum(dim=(1, 2)) for pixels in chosen])
 
 
-def _masks(maps: Maps, threshold: float) -> tuple[Tensor, Tensor]:
+def masks_at(maps: Maps, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither."""
     predicted = maps.reaches(threshold)
     return predicted if maps.valid is None else predicted & maps.valid, maps.foreground
 

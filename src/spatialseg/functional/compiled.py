@@ -87,7 +87,7 @@ def sort_out(target: Tensor, ignore_index: int | None) -> tuple[Tensor, _kernels
     return kinds, counts[0], counts[1]
 
 
-def weighted_sums(maps: Maps) -> Tensor:
+def weighted_sums(maps: Maps) -> _kernels.Array:
     """Sum the weighted errors, as `weighted_counts` with its defaults does, without gradient.
 
     Args:
@@ -105,8 +105,7 @@ def weighted_sums(maps: Maps) -> Tensor:
         sums[:, image] = _kernels.weighted_counts(source[image], levels[image], mask[image], weights, importance)
 
     for_each_image(len(mask), one)
-    found = torch.from_numpy(sums)
-    return found.float() if maps.source.dtype is torch.float32 else found
+    return sums.astype(np.float32) if maps.source.dtype is torch.float32 else sums
 
 
 def level_histograms(maps: Maps) -> Tensor:

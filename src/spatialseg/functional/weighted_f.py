@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spatialseg.functional.arrays import nonzero, where
+from spatialseg.functional.arrays import nonzero, tensor, where
 from spatialseg.functional.distance import distance_to_foreground, neighbour_offsets
 from spatialseg.functional.maps import Maps
 
@@ -146,7 +146,7 @@ def weighted_counts(
         _check(prediction, target, dependency, importance, window, sigma, distance)
         prediction = prediction if prediction.dtype is torch.float64 else prediction.float()
         valid = None if ignore_index is None or target.dtype is torch.bool else target != ignore_index
-        return weighted_counts_of(Maps(prediction, target == 1, valid))
+        return WeightedCounts(*map(tensor, weighted_counts_of(Maps(prediction, target == 1, valid))))
     maps = weighted_error(
         prediction,
         target,
@@ -164,7 +164,10 @@ def weighted_counts(
 
 
 def weighted_counts_of(maps: Maps) -> WeightedCounts:
-    """Sum the weighted errors of the measure as published, without gradient, over maps that `as_maps` has checked."""
+    """Sum the weighted errors of the measure as published, without gradient, over maps that `as_maps` has checked.
+
+    The sums are NumPy arrays on the CPU, tensors elsewhere.
+    """
     if maps.source.device.type == "cpu":
         from spatialseg.functional import compiled  # imports Numba, which takes a second
 

@@ -34,7 +34,7 @@ class BoundaryLoss(SegmentationLoss):
 
 @register_loss("hausdorff")
 class HausdorffLoss(SegmentationLoss):
-    r"""Hausdorff distance loss by distance transforms (eq. 8 of the paper).
+    r"""Hausdorff distance loss by distance transforms.
 
     .. math:: L = \operatorname{mean}\bigl( (s - g)^2 \circ (d_s^\alpha + d_g^\alpha) \bigr)
 

@@ -1,17 +1,37 @@
 """Losses that judge the overlap of two regions, wherever its mistakes are."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
 from segmentation_models_pytorch import losses as smp
-from torch import Tensor
+from torch import Tensor, nn
 
 from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities
 from spatialseg.losses.registry import register_loss
 
 
+class _OverlapLoss(SegmentationLoss):
+    """Base of the overlap losses that are SMP's.
+
+    Args:
+        kind: SMP's class.
+        ignore_index: Target value of the pixels that take no part.
+        options: Further arguments of SMP's class.
+    """
+
+    def __init__(self, kind: Callable[..., nn.Module], ignore_index: int, **options: float) -> None:
+        super().__init__(ignore_index)
+        self._losses = [kind(mode, ignore_index=ignore_index, **options) for mode in ("binary", "multiclass")]
+
+    def compute(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss; see `forward`."""
+        loss: Tensor = self._losses[logits.shape[1] > 1](logits, target)
+        return loss
+
+
 @register_loss("dice")
-class DiceLoss(SegmentationLoss):
+class DiceLoss(_OverlapLoss):
     r"""Soft Dice loss :math:`1 - 2\,|D \cap G| / (|D| + |G|)`, pooled over the batch (SMP's).
 
     Several classes: the mean over all classes, in which a class that the batch lacks counts as 0. A binary batch
@@ -26,20 +46,11 @@ class DiceLoss(SegmentationLoss):
     paper: ClassVar[str] = "Milletari, Navab, Ahmadi, V-Net, 3DV 2016"
 
     def __init__(self, log: bool = False, smooth: float = 0.0, ignore_index: int = 255) -> None:
-        super().__init__(ignore_index)
-        self._losses = [
-            smp.DiceLoss(mode, log_loss=log, smooth=smooth, ignore_index=ignore_index)
-            for mode in ("binary", "multiclass")
-        ]
-
-    def compute(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss; see `forward`."""
-        loss: Tensor = self._losses[logits.shape[1] > 1](logits, target)
-        return loss
+        super().__init__(smp.DiceLoss, ignore_index, log_loss=log, smooth=smooth)
 
 
 @register_loss("jaccard")
-class JaccardLoss(SegmentationLoss):
+class JaccardLoss(_OverlapLoss):
     r"""Soft Jaccard (IoU) loss :math:`1 - |D \cap G| / |D \cup G|`, pooled over the batch (SMP's).
 
     Several classes: the mean over all classes, in which a class that the batch lacks counts as 0. A binary batch
@@ -54,20 +65,11 @@ class JaccardLoss(SegmentationLoss):
     paper: ClassVar[str] = "Rahman, Wang, Optimizing Intersection-over-Union in Deep Neural Networks, ISVC 2016"
 
     def __init__(self, log: bool = False, smooth: float = 0.0, ignore_index: int = 255) -> None:
-        super().__init__(ignore_index)
-        self._losses = [
-            smp.JaccardLoss(mode, log_loss=log, smooth=smooth, ignore_index=ignore_index)
-            for mode in ("binary", "multiclass")
-        ]
-
-    def compute(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss; see `forward`."""
-        loss: Tensor = self._losses[logits.shape[1] > 1](logits, target)
-        return loss
+        super().__init__(smp.JaccardLoss, ignore_index, log_loss=log, smooth=smooth)
 
 
 @register_loss("tversky")
-class TverskyLoss(SegmentationLoss):
+class TverskyLoss(_OverlapLoss):
     r"""Tversky loss :math:`(1 - TP / (TP + \alpha FP + \beta FN))^\gamma`, pooled over the batch (SMP's).
 
     α = β = ½ is the Dice loss. Several classes: as in `DiceLoss`.
@@ -85,18 +87,14 @@ class TverskyLoss(SegmentationLoss):
     def __init__(
         self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 1.0, smooth: float = 0.0, ignore_index: int = 255
     ) -> None:
-        super().__init__(ignore_index)
+        super().__init__(smp.TverskyLoss, ignore_index, alpha=alpha, beta=beta, smooth=smooth)
         if min(alpha, beta) < 0 or gamma <= 0:
             raise ValueError(f"alpha and beta must not be negative, gamma positive, got {alpha}, {beta}, {gamma}")
         self.gamma = gamma
-        self._losses = [
-            smp.TverskyLoss(mode, alpha=alpha, beta=beta, smooth=smooth, ignore_index=ignore_index)
-            for mode in ("binary", "multiclass")
-        ]
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
-        loss: Tensor = self._losses[logits.shape[1] > 1](logits, target)
+        loss = super().compute(logits, target)
         if self.gamma == 1:
             return loss
         # The power is taken here: for gamma < 1 its gradient at 0 is infinite, times 0 it would be NaN.

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
-from spatialseg.functional.arrays import quick, tensor
+from spatialseg.functional.arrays import stack, tensor
 from spatialseg.functional.maps import as_maps
-from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
+from spatialseg.functional.weighted_f import f_measure_from_counts, weighted_counts_of
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.one_vs_rest import one_vs_rest
 
@@ -101,11 +101,11 @@ class WeightedFMeasure(ImageMean):
             prediction, target = one_vs_rest(prediction, target, self.classes, self.ignore_index)
         maps = as_maps(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
         counts = weighted_counts_of(maps)
-        scores = f_measure_from_counts(WeightedCounts(*map(quick, counts)), self.beta2)
-        values = torch.stack([tensor(score) for score in scores], dim=-1)
+        values = stack(f_measure_from_counts(counts, self.beta2))
         empty = counts.positives == 0
         counted = None
         if bool(empty.any()):
+            empty = tensor(empty)
             self._warn()
             if self.empty_target == "skip":
                 counted = ~empty.view(-1, self.classes)
