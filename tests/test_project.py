@@ -104,6 +104,47 @@ def test_readme_and_experiments_quote_the_records():
         assert line in (ROOT / "experiments" / f"{record['experiment']}.yaml").read_text()
 
 
+def figure_rows() -> list[str]:
+    """Write the README's table of figures from the records of the benchmarks."""
+    measures, losses, fidelity = (
+        json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+        for name in ("measures", "losses", "fidelity_ecssd")
+    )
+    ratios = {record["name"]: record.get("ratio") for record in measures["records"]}
+    weighted, adaptive = losses["weighted_f"], losses["locally_adaptive"]
+    dice, ce = weighted["times"]["dice (SMP)"]["ms"], adaptive["times"]["cross-entropy"]["ms"]
+    local = fidelity["rows"]["local"]
+    rows = [
+        ("weighted F of a 384² map, one thread", f"{ratios['weighted F 384²']:.1f}× as fast as PySODMetrics"),
+        ("weighted F of a 1024² map, one thread", f"{ratios['weighted F 1024²']:.1f}× as fast as PySODMetrics"),
+        (
+            "`score`, 300 maps, all measures, reading included",
+            f"{ratios['score 300 files, 1 worker(s)']:.1f}× as fast with one worker, "
+            f"{ratios['score 300 files, 2 worker(s)']:.1f}× with two",
+        ),
+        ("`wfb` at 8×352², distance given", f"{weighted['times']['wfb, distance given']['ms'] / dice:.2f}× SMP's Dice"),
+        (
+            "`wfb` with its distance, beside a U-Net's training step",
+            f"{weighted['times']['wfb']['ms'] / weighted['step_ms']:.1%}",
+        ),
+        (
+            "`lal` at 2×21×321², windows of 3, 5, 7",
+            ", ".join(f"{adaptive['times'][f'lal, r = {side}']['ms'] / ce:.1f}" for side in (3, 5, 7))
+            + "× cross-entropy",
+        ),
+        ("the same, memory", f"{adaptive['memory']['lal, r = 3']:.1f}× the logits, cross-entropy 3.0×"),
+        (
+            "1 − `wfb` against the exact measure, 300 photographs × 6 stages of a training",
+            f"{local['mean_difference']:.4f} apart on average, Kendall's τ {local['tau_images']:.3f}",
+        ),
+    ]
+    return [f"| {what} | {figure} |" for what, figure in rows]
+
+
+def test_readme_quotes_the_benchmarks():
+    assert "\n".join(figure_rows()) in README
+
+
 def test_readme_drop_in_example_runs():
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:1]
     exec(compile(example, "README.md", "exec"), {})
