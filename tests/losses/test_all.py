@@ -14,7 +14,9 @@ OPTIONS = [
     ("ce", 3, {"label_smoothing": 0.1}),
     *(("focal", channels, {"gamma": gamma, "alpha": 0.3}) for channels in (1, 3) for gamma in (0.0, 1.0, 3.5)),
     *((name, channels, {"log": True, "smooth": 1.0}) for name in ("dice", "jaccard", "floss") for channels in (1, 3)),
+    *(("floss", channels, {"beta2": 1.0}) for channels in (1, 3)),
     *(("tversky", channels, {"gamma": gamma}) for channels in (1, 3) for gamma in (0.75, 2.0)),
+    *(("tversky", channels, {"alpha": 0.5, "beta": 0.2, "smooth": 1.0}) for channels in (1, 3)),
     *(("lovasz", channels, {"per_image": True, "classes": "all"}) for channels in (1, 3)),
     ("structure", 1, {"window": 5, "gamma": 2.0}),
     *(("hausdorff", channels, {"alpha": 1.0}) for channels in (1, 3)),
@@ -38,6 +40,7 @@ OPTIONS = [
         for k in (1.0, 5.0)
     ),
     *(("lal", channels, {"window": 5, "stride": 3, "k": 2.5}) for channels in (1, 3)),
+    *(("lal", channels, {"window": 5, "weights": "gaussian", "sigma": 2.0}) for channels in (1, 3)),
 ]
 
 

@@ -6,7 +6,7 @@ seconds), later processes load it from Numba's cache.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import Any
 
@@ -229,14 +229,21 @@ def _tables() -> tuple[_kernels.Array, _kernels.Array]:
 
 
 def for_each_image(count: int, work: Callable[[int], None]) -> None:
-    """Call `work` with 0 to `count` - 1, spread over `torch.get_num_threads()` threads."""
+    """Call `work` with 0 to `count` - 1, spread over `torch.get_num_threads()` threads, this one among them."""
+    images = iter(range(count))  # shared: each thread takes the next when it is free
+
+    def take() -> None:
+        for image in images:
+            work(image)  # the kernels release the GIL
+
     threads = torch.get_num_threads()
-    if min(count, threads) <= 1:
-        for index in range(count):
-            work(index)
-        return
-    for _ in _pool(threads).map(work, range(count)):  # the kernels release the GIL
-        pass
+    helpers = [_pool(threads - 1).submit(take) for _ in range(min(count, threads) - 1)]
+    try:
+        take()
+    finally:
+        wait(helpers)
+    for helper in helpers:
+        helper.result()
 
 
 @lru_cache(maxsize=1)
