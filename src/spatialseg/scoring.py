@@ -134,7 +134,7 @@ def read_grey(path: Path) -> Grey:
         with Image.open(path) as image:
             if image.mode.startswith("I;16"):
                 return (np.asarray(image) >> 8).astype(np.uint8)
-            return np.asarray(image.convert("L"))
+            return np.asarray(image if image.mode == "L" else image.convert("L"))
     except (OSError, SyntaxError, ValueError) as error:
         raise ScoringError(f"{path} cannot be read as an image: {error}") from error
 

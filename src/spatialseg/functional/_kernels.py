@@ -581,10 +581,12 @@ def contour(mask: Array) -> Array:
     height, width = mask.shape
     out = np.zeros(mask.shape, np.uint8)
     for y in range(height):
-        row, above, below = mask[y], mask[max(y - 1, 0)], mask[min(y + 1, height - 1)]
-        for x in range(width):
+        row, above, below, out_row = mask[y], mask[max(y - 1, 0)], mask[min(y + 1, height - 1)], out[y]
+        for x in range(1, width - 1):
+            out_row[x] = row[x] & ((above[x] & below[x] & row[x - 1] & row[x + 1]) ^ 1)
+        for x in (0, width - 1):
             before, after = row[max(x - 1, 0)], row[min(x + 1, width - 1)]
-            out[y, x] = row[x] & ((above[x] & below[x] & before & after) ^ 1)
+            out_row[x] = row[x] & ((above[x] & below[x] & before & after) ^ 1)
     return out
 
 

@@ -200,9 +200,7 @@ def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
     """
     masks, others = (mask.contiguous().view(torch.uint8).numpy() for mask in (predicted, true))
     counts = np.empty((4, len(masks)), np.int64)
-    reach = range(-radius, radius + 1)
-    disk = [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx <= radius * radius]
-    steps = np.array(sorted(disk, key=lambda step: step[0] ** 2 + step[1] ** 2))
+    steps = _disk(radius)
 
     def one(image: int) -> None:
         contours = _kernels.contour(masks[image]), _kernels.contour(others[image])
@@ -220,6 +218,14 @@ def _arrays(maps: Maps) -> tuple[_kernels.Array, _kernels.Array, _kernels.Array]
         mask = mask.masked_fill(~maps.valid, 2)
     levels = np.empty((len(mask), 0)) if maps.levels is None else maps.levels.numpy()
     return maps.source.detach().contiguous().numpy(), levels, mask.numpy()
+
+
+@lru_cache(maxsize=8)
+def _disk(radius: int) -> _kernels.Array:
+    """Return the (row, column) steps within a Euclidean distance, the shortest first, (n, 2)."""
+    reach = range(-radius, radius + 1)
+    steps = [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx <= radius * radius]
+    return np.array(sorted(steps, key=lambda step: step[0] ** 2 + step[1] ** 2))
 
 
 @lru_cache(maxsize=1)
