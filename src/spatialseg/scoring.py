@@ -164,8 +164,6 @@ class Counts(NamedTuple):
 
     name: str
     resized: bool
-    predicted: bool
-    """Whether any prediction reaches 0.5."""
     overlap: tuple[int, int]
     """Pixels in the intersection and in the union of the masks at 0.5."""
     weighted: NDArray[np.float64]
@@ -192,7 +190,6 @@ def count(
     return Counts(
         name,
         resized,
-        bool(predicted.any()),
         overlap,
         compiled.weighted_sums(maps),
         compiled.level_histograms(maps),
@@ -208,7 +205,8 @@ def score_counts(counts: Sequence[Counts], conventions: Conventions) -> list[Ima
     weighted_f = f_measure_from_counts(WeightedCounts(*weighted), conventions.beta2).f
     if conventions.empty_target != "skip":
         strict = conventions.empty_target == "strict"
-        empty = torch.tensor([float(strict and not one.predicted) for one in counts], dtype=torch.float64)
+        # Without foreground the union is what is predicted.
+        empty = torch.tensor([float(strict and one.overlap[1] == 0) for one in counts], dtype=torch.float64)
         weighted_f = weighted_f.where(weighted[2] > 0, empty)
     thresholds = threshold_counts_from_histograms(torch.cat([one.histograms for one in counts]))
     f = saliency_f_from_counts(thresholds, conventions.curve_beta2)

@@ -18,7 +18,6 @@ from torchvision.transforms.v2 import functional as F
 from spatialseg.data.files import check_images, image_tensor, list_images, read_image, stem
 from spatialseg.data.scenes import ProceduralScenes
 from spatialseg.data.source import DataError, Sample, Source, raise_problems
-from spatialseg.losses import AddDistance
 
 Batch = dict[str, Any]
 
@@ -234,7 +233,11 @@ class SegmentationDataModule(LightningDataModule):
             num_workers = 0 if self.source.in_memory else min(8, (os.cpu_count() or 1) // 2)
         self.num_workers = num_workers
         self.augment = Augment(size, crop_scale, flip, color_jitter)
-        self.add = AddDistance(self.source.classes) if distances else None
+        self.add: Callable[[Batch], Batch] | None = None
+        if distances:
+            from spatialseg.losses import AddDistance  # imports the networks' library, which takes seconds
+
+            self.add = AddDistance(self.source.classes)
         self.stride = stride
         self.seed = seed
         self.predict_root = predict_root
