@@ -1,7 +1,7 @@
 """How fast the measures are: against PySODMetrics, per pixel, over threads, on files, and beside a network.
 
     python benchmarks/measures.py                                  # about 4 minutes
-    python benchmarks/measures.py --pred MAPS --gt MASKS           # time `score` on your files
+    python benchmarks/measures.py --pred MAPS --gt MASKS           # time training's maps and `score` on your files
 
 Every ratio is taken in this one process: both sides are warmed up, then run in turn; one thread each unless the line
 says otherwise. What runs on one thread is timed in CPU time, which other processes disturb less, the rest in wall time.
@@ -122,6 +122,46 @@ def against_pysodmetrics(repeats: int) -> list[Record]:
     return records
 
 
+def resized_pairs(size: int, pred: Path | None, gt: Path | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return grey-level maps and masks: the first 8 of the files, resized to a square, or else 8 scenes."""
+    if not (pred and gt):
+        return [scene(size, seed) for seed in range(8)]
+    found = []
+    for path in sorted(gt.glob("*.png"))[:8]:
+        grey, mask = (Image.open(folder / path.name).convert("L") for folder in (pred, gt))
+        mask = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
+        found.append((np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR)), (mask > 127) * np.uint8(255)))
+    return found
+
+
+def as_training_gives(repeats: int, pred: Path | None, gt: Path | None) -> list[Record]:
+    """Weighted F of float32 maps and int64 masks, stretched, against PySODMetrics on the same maps in grey levels."""
+    records = []
+    for size in (384, 1024):
+        pairs = resized_pairs(size, pred, gt)
+        batches = [
+            (torch.from_numpy(grey / np.float32(255))[None], torch.from_numpy((mask > 128).astype(np.int64))[None])
+            for grey, mask in pairs
+        ]
+        metric, reference = WeightedFMeasure(normalize=True), py_sod_metrics.WeightedFmeasure()
+
+        def ours(metric: WeightedFMeasure = metric, batches: list = batches) -> None:
+            for prediction, target in batches:
+                metric.update(prediction, target)
+
+        def theirs(reference: object = reference, pairs: list = pairs) -> None:
+            for grey, mask in pairs:
+                reference.step(grey, mask)
+
+        source = "files" if pred and gt else "scenes"
+        name = f"weighted F, {len(pairs)} {source} {size}², float32"
+        record = compare(name, ours, theirs, repeats, time.process_time)
+        record["difference"] = abs(float(metric.compute()) - float(reference.get_results()["wfm"]))
+        assert record["difference"] < 1e-5, record  # the stretch in float32
+        records.append(record)
+    return records
+
+
 def over_threads(repeats: int) -> Record:
     """Score a batch of 8 with two threads, and with one on each of two cores in turn.
 
@@ -214,6 +254,7 @@ def main() -> None:
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     records = against_pysodmetrics(options.repeats)
+    records += as_training_gives(options.repeats, options.pred, options.gt)
     records.append(over_threads(options.repeats))
     if options.pred and options.gt:
         records += on_files(options.pred, options.gt)

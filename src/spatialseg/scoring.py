@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from spatialseg.functional import compiled
 from spatialseg.functional.alignment import alignment_from_counts
 from spatialseg.functional.boundary import (
     boundary_f_from_counts,
@@ -30,9 +29,9 @@ from spatialseg.functional.boundary import (
 )
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.saliency_f import saliency_f_from_counts
-from spatialseg.functional.structure import structure_measure_from_sums
-from spatialseg.functional.thresholds import threshold_counts_from_histograms
-from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts
+from spatialseg.functional.structure import quadrant_sums_of, structure_measure_from_sums
+from spatialseg.functional.thresholds import level_histograms_of, threshold_counts_from_histograms
+from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
 
 Grey = NDArray[np.uint8]
 
@@ -191,9 +190,9 @@ def count(
         name,
         resized,
         overlap,
-        compiled.weighted_sums(maps),
-        compiled.level_histograms(maps),
-        compiled.quadrant_sums(maps),
+        np.stack(weighted_counts_of(maps)),
+        level_histograms_of(maps),
+        quadrant_sums_of(maps),
         boundary_region_counts_of(predicted, true),
         contour_counts_of(predicted, true),
     )

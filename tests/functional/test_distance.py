@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from spatialseg.functional import distance_to_foreground
+from spatialseg.functional import distance_maps, distance_to_foreground
 from spatialseg.functional.distance import _distance_by_passes, neighbour_offsets
 
 
@@ -47,3 +49,9 @@ def test_wrong_masks_are_refused():
         distance_to_foreground(torch.zeros(1, 4, 4))
     with pytest.raises(ValueError, match="shape"):
         distance_to_foreground(torch.zeros(4, 4, dtype=torch.bool))
+
+
+def test_maps_of_a_mask_with_ignored_pixels():
+    assert distance_maps(torch.tensor([[7, 0, 0, 1]], dtype=torch.uint8), ignore_index=7).tolist() == [[3, 2, 1, 0]]
+    several = distance_maps(torch.tensor([[0, 1]]), 2, ignore_index=0)
+    assert several.tolist() == [[[math.inf, math.inf]], [[1, 0]]]

@@ -3,15 +3,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spatialseg.functional import distance_to_foreground, weighted_counts
+from spatialseg.functional import distance_to_foreground, weighted_counts, weighted_error
+from spatialseg.functional.weighted_f import _gaussian, _local_counts_by_kernel, _local_counts_by_tensors
 
 
-def counts_and_gradient(prediction, target, **arguments):
+def by_autograd(prediction, target, **arguments):
+    """Sum the maps, and differentiate the sums."""
     prediction = prediction.clone().requires_grad_()
-    counts = weighted_counts(prediction, target, dependency="local", **arguments)
-    scale = torch.arange(1, len(target) + 1, dtype=prediction.dtype)
-    (gradient,) = torch.autograd.grad((counts.tp * scale - 0.3 * counts.fp * scale).sum(), prediction)
-    return torch.stack(counts).double(), gradient.double()
+    weighted = weighted_error(prediction, target, dependency="local", **arguments).weighted
+    missed, fp = ((weighted * where).sum(dim=(1, 2)) for where in (target == 1, target != 1))
+    positives = (target == 1).sum(dim=(1, 2)).to(fp.dtype)
+    (slope,) = torch.autograd.grad((fp - missed).sum(), prediction)
+    return torch.stack([positives - missed, fp, positives]), slope
 
 
 @settings(deadline=None, max_examples=60)
@@ -19,18 +22,20 @@ def counts_and_gradient(prediction, target, **arguments):
     st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3, 7]), st.sampled_from(["distance", None]),
     st.sampled_from([0.0, 0.1, 0.6, 1.0]), st.sampled_from([255, 7, None]), st.integers(0, 10**6),
 )  # fmt: skip
-def test_compiled_twin_equals_the_tensor_functions(height, width, window, importance, share, ignore, seed):
-    """Float32 on the CPU is compiled, float64 is not."""
+def test_kernel_and_definition_equal_autograd(height, width, window, importance, share, ignore, seed):
     generator = torch.Generator().manual_seed(seed)
-    prediction = torch.rand(3, height, width, generator=generator)
+    prediction = torch.rand(3, height, width, generator=generator, dtype=torch.float64)
     target = (torch.rand(3, height, width, generator=generator) < share).long()
     if ignore is not None:
         target[torch.rand(target.shape, generator=generator) < 0.2] = ignore
-    arguments = {"window": window, "importance": importance, "ignore_index": ignore}
-    counts, gradient = counts_and_gradient(prediction, target, **arguments)
-    expected, slopes = counts_and_gradient(prediction.double(), target, **arguments)
-    torch.testing.assert_close(counts, expected, rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(gradient, slopes, rtol=1e-4, atol=1e-5)
+    expected = by_autograd(prediction, target, window=window, importance=importance, ignore_index=ignore)
+    mask = torch.where(target == 1, 1, 0).masked_fill(target == (-1 if ignore is None else ignore), 2).byte()
+    distance = distance_to_foreground(mask == 1) if importance else None
+    for count in (_local_counts_by_kernel, _local_counts_by_tensors):
+        for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 1e-4)):
+            found = count(prediction.to(dtype), mask, distance, _gaussian(window, 5.0))
+            for one, other in zip(found, expected, strict=True):
+                torch.testing.assert_close(one.double(), other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -55,5 +60,5 @@ def test_second_derivative_is_refused():
     prediction = torch.rand(1, 5, 5, requires_grad=True)
     counts = weighted_counts(prediction, torch.ones(1, 5, 5), dependency="local")
     (gradient,) = torch.autograd.grad(counts.tp.square().sum(), prediction, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="differentiate twice"):
         gradient.sum().backward()

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from spatialseg.functional import weighted_counts, weighted_f_measure
-from spatialseg.losses import AddDistance, WeightedFBetaLoss, build_loss
+from spatialseg.functional import distance_maps, weighted_counts, weighted_f_measure
+from spatialseg.losses import WeightedFBetaLoss, build_loss
 
 from .batches import batch
 
@@ -98,20 +98,12 @@ def test_pooled_over_the_batch():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_given_distance_changes_nothing(channels):
     logits, target = batch(channels)
-    add = AddDistance(channels)
-    distance = torch.stack([add({"mask": each.to(torch.uint8)})["distance"] for each in target])
+    distance = torch.stack([distance_maps(each.to(torch.uint8), channels) for each in target])
     assert distance.shape == (target.shape if channels == 1 else logits.shape) and distance.dtype is torch.float32
     for loss in (WeightedFBetaLoss(), WeightedFBetaLoss(classes=[0] if channels > 1 else "present")):
         torch.testing.assert_close(loss(logits, target, distance=distance), loss(logits, target))
     with pytest.raises(ValueError, match="distance must have"):
         WeightedFBetaLoss()(logits, target, distance=distance[..., :-1])
-
-
-def test_distance_of_a_mask_with_ignored_pixels():
-    sample = AddDistance(ignore_index=7)({"mask": torch.tensor([[7, 0, 0, 1]], dtype=torch.uint8), "name": "a"})
-    assert sample["distance"].tolist() == [[3, 2, 1, 0]] and sample["name"] == "a"
-    several = AddDistance(2, ignore_index=0)({"mask": torch.tensor([[0, 1]])})["distance"]
-    assert several.tolist() == [[[math.inf, math.inf]], [[1, 0]]]
 
 
 @pytest.mark.parametrize("dependency", DEPENDENCIES)
@@ -189,7 +181,7 @@ def test_padding_on_all_sides_changes_nothing(dependency, left, right, top, bott
 def test_compiles_into_one_graph():
     logits, target = batch(1, (2, 32, 32), ignored=False)
     logits = logits.float().requires_grad_()
-    distance = torch.stack([AddDistance()({"mask": each})["distance"] for each in target])
+    distance = torch.stack([distance_maps(each) for each in target])
     loss = WeightedFBetaLoss()
     (expected,) = torch.autograd.grad(loss(logits, target, distance), logits)
     compiled = torch.compile(loss, fullgraph=True)

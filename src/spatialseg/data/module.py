@@ -235,7 +235,7 @@ class SegmentationDataModule(LightningDataModule):
         self.augment = Augment(size, crop_scale, flip, color_jitter)
         self.add: Callable[[Batch], Batch] | None = None
         if distances:
-            from spatialseg.losses import AddDistance  # imports the networks' library, which takes seconds
+            from spatialseg.data.distance import AddDistance
 
             self.add = AddDistance(self.source.classes)
         self.stride = stride

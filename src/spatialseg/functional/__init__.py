@@ -2,7 +2,7 @@
 
 from spatialseg.functional.alignment import AlignmentResult, enhanced_alignment_measure
 from spatialseg.functional.boundary import BoundaryFResult, boundary_f_measure, boundary_iou
-from spatialseg.functional.distance import distance_to_foreground
+from spatialseg.functional.distance import distance_maps, distance_to_foreground
 from spatialseg.functional.error import mean_absolute_error
 from spatialseg.functional.iou import intersection_and_union
 from spatialseg.functional.pooling import selective_pooling
@@ -29,6 +29,7 @@ __all__ = [
     "WeightedFMeasureResult",
     "boundary_f_measure",
     "boundary_iou",
+    "distance_maps",
     "distance_to_foreground",
     "enhanced_alignment_measure",
     "f_measure_from_counts",

@@ -1,12 +1,17 @@
 """Measures of the boundary of foreground masks."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from spatialseg import kernels
+from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.distance import distance_to_foreground
 from spatialseg.functional.maps import Maps, as_maps
 
@@ -55,34 +60,23 @@ def boundary_iou_of(maps: Maps, threshold: float = 0.5, dilation_ratio: float = 
 
 
 def boundary_iou_from_counts(counts: Tensor) -> Tensor:
-    """Do the same from what `boundary_region_counts` returns."""
+    """Do the same from what `boundary_region_counts_of` returns."""
     intersection, union = counts
     return torch.where(union > 0, intersection.double() / union.clamp(min=1), 1)
 
 
 def boundary_region_counts_of(predicted: Tensor, true: Tensor, dilation_ratio: float = 0.02) -> Tensor:
-    """Count as `boundary_region_counts` does, compiled on the CPU."""
-    width = max(1, round(dilation_ratio * math.hypot(*true.shape[1:])))
-    if true.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which takes a second
-
-        return compiled.boundary_region_counts(predicted, true, width)
-    return boundary_region_counts(predicted, true, width)
-
-
-def boundary_region_counts(predicted: Tensor, true: Tensor, width: int) -> Tensor:
     """Count the pixels in the intersection and in the union of the inner boundary regions.
 
     Args:
         predicted: Mask, (N, H, W), boolean.
         true: The same.
-        width: Width in pixels of the regions.
+        dilation_ratio: Width of the regions, relative to the diagonal.
 
     Returns:
         Intersection and union, (2, N), int64.
     """
-    predicted, true = predicted & ~_erode(predicted, width), true & ~_erode(true, width)
-    return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))])
+    return _region_counts(predicted, true, max(1, round(dilation_ratio * math.hypot(*true.shape[1:]))))
 
 
 def boundary_f_measure(
@@ -122,7 +116,7 @@ def boundary_f_measure_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: f
 
 
 def boundary_f_from_counts(counts: Tensor) -> BoundaryFResult:
-    """Do the same from what `contour_counts` returns."""
+    """Do the same from what `contour_counts_of` returns."""
     predicted_pixels, near_true, true_pixels, near_predicted = counts
     precision = near_true.double() / predicted_pixels.clamp(min=1)
     recall = near_predicted.double() / true_pixels.clamp(min=1)
@@ -133,36 +127,28 @@ def boundary_f_from_counts(counts: Tensor) -> BoundaryFResult:
 
 
 def contour_counts_of(predicted: Tensor, true: Tensor, tolerance_ratio: float = 0.008) -> Tensor:
-    """Count as `contour_counts` does, compiled on the CPU."""
-    radius = math.ceil(tolerance_ratio * math.hypot(*true.shape[1:]))
-    if true.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which takes a second
-
-        return compiled.contour_counts(predicted, true, radius)
-    return contour_counts(predicted, true, radius)
-
-
-def contour_counts(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
     """Count the pixels of two masks' contours, and those of each that the other comes near.
 
     Args:
         predicted: Mask, (N, H, W), boolean.
         true: The same.
-        radius: Euclidean distance in pixels within which contours match.
+        tolerance_ratio: Euclidean distance within which contours match, relative to the diagonal.
 
     Returns:
         Pixels of the predicted contour, of them matched, pixels of the true contour, of them matched, (4, N), int64.
     """
-    predicted, true = _contour(predicted), _contour(true)
-    near_true, near_predicted = (distance_to_foreground(contour) <= radius for contour in (true, predicted))
-    chosen = predicted, predicted & near_true, true, true & near_predicted
-    return torch.stack([pixels.sum(dim=(1, 2)) for pixels in chosen])
+    return _contour_counts(predicted, true, math.ceil(tolerance_ratio * math.hypot(*true.shape[1:])))
 
 
 def masks_at(maps: Maps, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
     """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither."""
     predicted = maps.reaches(threshold)
     return predicted if maps.valid is None else predicted & maps.valid, maps.foreground
+
+
+def _region_counts_by_tensors(predicted: Tensor, true: Tensor, width: int) -> Tensor:
+    predicted, true = predicted & ~_erode(predicted, width), true & ~_erode(true, width)
+    return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))])
 
 
 def _erode(mask: Tensor, width: int) -> Tensor:
@@ -174,7 +160,36 @@ def _erode(mask: Tensor, width: int) -> Tensor:
     return sums[:, :, side:] - sums[:, :, :-side] == side * side
 
 
+def _contour_counts_by_tensors(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
+    predicted, true = _contour(predicted), _contour(true)
+    near_true, near_predicted = (distance_to_foreground(contour) <= radius for contour in (true, predicted))
+    chosen = predicted, predicted & near_true, true, true & near_predicted
+    return torch.stack([pixels.sum(dim=(1, 2)) for pixels in chosen])
+
+
 def _contour(mask: Tensor) -> Tensor:
     inside = F.pad(mask, (1, 1, 1, 1), value=True)
     surrounded = inside[:, :-2, 1:-1] & inside[:, 2:, 1:-1] & inside[:, 1:-1, :-2] & inside[:, 1:-1, 2:]
     return mask & ~surrounded
+
+
+def _region_counts_by_kernel(predicted: Tensor, true: Tensor, width: int) -> Tensor:
+    masks = (mask.contiguous().view(torch.uint8) for mask in (predicted, true))
+    return gathered(per_image(kernels.boundary.boundary_region_counts, *masks, width), np.int64)
+
+
+def _contour_counts_by_kernel(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
+    masks = (mask.contiguous().view(torch.uint8) for mask in (predicted, true))
+    return gathered(per_image(kernels.boundary.contour_counts, *masks, _disk(radius)), np.int64)
+
+
+@lru_cache(maxsize=8)
+def _disk(radius: int) -> NDArray[np.int64]:
+    """Return the (row, column) steps within a Euclidean distance, the shortest first, (n, 2)."""
+    reach = range(-radius, radius + 1)
+    steps = [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx <= radius * radius]
+    return np.array(sorted(steps, key=lambda step: step[0] ** 2 + step[1] ** 2))
+
+
+_region_counts = operator("boundary_region_counts", _region_counts_by_tensors, _region_counts_by_kernel)
+_contour_counts = operator("contour_counts", _contour_counts_by_tensors, _contour_counts_by_kernel)

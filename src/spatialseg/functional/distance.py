@@ -5,6 +5,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from spatialseg import kernels
+from spatialseg.functional.dispatch import operator, per_image
+from spatialseg.functional.one_vs_rest import one_vs_rest
+
 
 def distance_to_foreground(mask: Tensor) -> Tensor:
     """Return the exact Euclidean distance of every pixel to the nearest foreground pixel of its image.
@@ -28,15 +32,30 @@ def distance_to_foreground(mask: Tensor) -> Tensor:
         )
     if mask.ndim != 3:
         raise ValueError(f"distance_to_foreground needs shape (N, H, W), got {tuple(mask.shape)}")
-    if mask.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which takes a second
-
-        return compiled.distance_to_foreground(mask)
-    return _distance_by_passes(mask)
+    return _distance(mask)
 
 
-def _distance_by_passes(mask: Tensor, rows: int = 64) -> Tensor:
-    """Do the same in tensor operations; `rows` bounds the memory to N·rows·W² values."""
+def distance_maps(mask: Tensor, classes: int = 1, ignore_index: int = 255) -> Tensor:
+    """Return the distances that the losses read, of one mask: those to its foreground, or to each of its classes.
+
+    Args:
+        mask: Class index or 0 and 1, shape (H, W).
+        classes: The number of classes; 1 for a binary mask.
+        ignore_index: Mask value of the pixels that take no part.
+
+    Returns:
+        Distances in pixels, float32: shape (H, W), or (classes, H, W); infinity where a class is absent.
+
+    Example:
+        >>> distance_maps(torch.tensor([[1, 0, 0]]))
+        tensor([[0., 1., 2.]])
+    """
+    distance = distance_to_foreground(one_vs_rest(mask[None], classes)[0] & (mask != ignore_index))
+    return distance[0] if classes == 1 else distance
+
+
+def _distance_by_passes(mask: Tensor) -> Tensor:
+    rows = 64  # at a time, which bounds the memory to N·64·W² values
     _, height, width = mask.shape
     far = float(4 * (height + width))  # beyond every real distance, and its square is still exact in float32
     line = torch.arange(height, device=mask.device, dtype=torch.float32)[:, None]
@@ -50,6 +69,15 @@ def _distance_by_passes(mask: Tensor, rows: int = 64) -> Tensor:
     squared = torch.cat([(part[:, :, None, :] + across).amin(dim=-1) for part in parts], dim=1)
     distance = squared.sqrt()
     return distance.masked_fill(squared >= far * far, torch.inf)
+
+
+def _distance_by_kernel(mask: Tensor) -> Tensor:
+    distance = torch.empty(mask.shape)
+    per_image(kernels.distance.distance_transform, mask.contiguous().view(torch.uint8), distance)
+    return distance
+
+
+_distance = operator("distance_to_foreground", _distance_by_passes, _distance_by_kernel)
 
 
 @lru_cache(maxsize=8)

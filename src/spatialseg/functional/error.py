@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from spatialseg.functional.maps import Maps, as_maps
+from spatialseg.functional.thresholds import grey_histograms_of
 
 
 def mean_absolute_error(
@@ -28,13 +29,11 @@ def mean_absolute_error(
 
 def mean_absolute_error_of(maps: Maps) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
-    if maps.levels is not None and maps.source.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
-
-        counts = compiled.grey_histograms(maps)
-        wrong = torch.stack([maps.levels, 1 - maps.levels], dim=1)
+    if maps.source.dtype is torch.uint8:
+        counts = grey_histograms_of(maps)
+        wrong = torch.stack([maps.scale, 1 - maps.scale], dim=1)
         return (counts * wrong).sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
-    error = (maps.prediction.detach() - maps.foreground.to(maps.prediction.dtype)).abs()
+    error = (maps.prediction - maps.foreground.to(maps.prediction.dtype)).abs()
     if maps.valid is None:
         return error.mean(dim=(1, 2), dtype=torch.float64)
     return (error * maps.valid).sum(dim=(1, 2), dtype=torch.float64) / maps.valid.sum(dim=(1, 2))

@@ -2,49 +2,65 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from spatialseg.functional.arrays import quick, tensor, where
+from spatialseg import kernels
+from spatialseg.functional.arrays import quick, tensor
+from spatialseg.functional.dispatch import gathered, operator, per_image
 
 
 @dataclass(frozen=True)
 class Maps:
     """A batch of predictions and its ground truth, checked; each map has shape (N, H, W).
 
-    Grey levels stay as they are, since 256 values are quicker to handle one by one than the pixels are.
+    Predictions stay as they came, since a pass over the pixels costs more than to stretch each value where it is used.
     """
 
     source: Tensor
-    """Foreground probability in [0, 1], float32 or float64; or grey levels, uint8, each of which `levels` explains."""
-    foreground: Tensor
-    """Whether the pixel is foreground, boolean."""
-    valid: Tensor | None = None
-    """Whether the pixel counts, boolean; `None` if all do."""
-    levels: Tensor | None = None
-    """Foreground probability that each grey level of each image stands for, float64, ascending, (N, 256)."""
+    """Prediction, float32 or float64, or grey levels, uint8; `scale` tells the foreground probability it stands for."""
+    scale: Tensor
+    """Probability of each grey level, float64, ascending, (N, 256); else the value that stands for 0, and how far above
+    it is that for 1, of the source's type, (N, 2)."""
+    mask: Tensor
+    """0 background, 1 foreground, 2 where the pixel does not count; uint8."""
+    complete: bool
+    """Whether all pixels count."""
+    stretched: bool
+    """Whether the source is not the probability itself."""
+
+    @cached_property
+    def foreground(self) -> Tensor:
+        """Whether the pixel is foreground, boolean."""
+        return self.mask.view(torch.bool) if self.complete else self.mask == 1
+
+    @cached_property
+    def valid(self) -> Tensor | None:
+        """Whether the pixel counts, boolean; `None` if all do."""
+        return None if self.complete else self.mask != 2
 
     @cached_property
     def prediction(self) -> Tensor:
-        """Foreground probability in [0, 1]: float64 for grey levels, else as it came."""
-        if self.levels is None:
-            return self.source
-        return self.levels.gather(1, self.source.flatten(1).long()).view(self.source.shape)
+        """Foreground probability in [0, 1], without gradient: float64 for grey levels, else as it came."""
+        return to_probability(self.source, self.scale) if self.stretched else self.source
 
     def reaches(self, threshold: float) -> Tensor:
         """Return whether the prediction is at least the threshold (at most 1), boolean."""
-        if self.levels is None:
-            return self.source >= threshold
-        lowest = (self.levels < threshold).sum(dim=1).to(torch.uint8)  # level 255 is probability 1
+        if self.source.dtype is not torch.uint8:
+            return self.prediction >= threshold
+        lowest = (self.scale < threshold).sum(dim=1).to(torch.uint8)  # level 255 is probability 1
         return tensor(quick(self.source) >= quick(lowest.view(-1, 1, 1)))
 
-    def target(self) -> Tensor:
-        """Return the ground truth as one map again: 1 foreground, 0 background, 255 where the pixel does not count."""
-        if self.valid is None:
-            return self.foreground
-        return self.foreground.to(torch.uint8).masked_fill(~self.valid, 255)
+
+def to_probability(source: Tensor, scale: Tensor) -> Tensor:
+    """Return what a source stands for, see `Maps`; an ignored pixel beyond the others' extremes becomes 0 or 1."""
+    if source.dtype is torch.uint8:
+        return scale.gather(1, source.flatten(1).long()).view(source.shape)
+    low, span = scale[..., None, None].unbind(dim=1)
+    return ((source - low) / span).clamp(0, 1)
 
 
 def as_maps(
@@ -72,7 +88,7 @@ def as_maps(
         ValueError: The shapes do not fit, a prediction holds NaN or leaves [0, 1], or a target holds another value than
             those above; the message names the image by its place in the batch.
     """
-    prediction, target = _without_channel(prediction), _without_channel(target)
+    prediction, target = _without_channel(prediction.detach()), _without_channel(target)
     if prediction.ndim != 3 or prediction.shape != target.shape or 0 in prediction.shape:
         raise ValueError(
             "prediction and target must share one shape (N, H, W) or (N, 1, H, W) without an empty dimension, "
@@ -80,88 +96,120 @@ def as_maps(
         )
     if prediction.device != target.device:
         raise ValueError(f"prediction is on {prediction.device}, target on {target.device}; move one to the other")
-    levels = prediction if prediction.dtype is torch.uint8 else None
-    if levels is None and not prediction.is_floating_point():
+    grey = prediction.dtype is torch.uint8
+    if not grey and not prediction.is_floating_point():
         raise ValueError(f"prediction must be floating-point or uint8, got {prediction.dtype}")
-    if levels is None and prediction.dtype is not torch.float64:
+    if not grey and prediction.dtype is not torch.float64:
         prediction = prediction.float()
 
-    inspect = _inspect
-    if prediction.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which takes a second
-
-        inspect = compiled.inspect
-    low, high, sound, known, foreground, valid = inspect(prediction.detach(), target, ignore_index)
-    if not all(sound):
-        raise ValueError(_prediction_fault(prediction, sound.index(False)))
-    if not all(known):
-        raise ValueError(_target_fault(target, known.index(False), ignore_index))
-    if levels is not None:
-        unit = _unit_levels(levels.device)
-        if not normalize:
-            return Maps(levels, foreground, valid, unit.expand(len(levels), -1))
-    elif not normalize:
-        return Maps(prediction, foreground, valid)
-
-    if valid is not None:
-        low = prediction.detach().double().masked_fill(~valid, torch.inf).flatten(1).amin(dim=1)
-        high = prediction.detach().double().masked_fill(~valid, -torch.inf).flatten(1).amax(dim=1)
-        low, high = ((end / 255 if levels is not None else end.to(prediction.dtype)) for end in (low, high))
-    low, high = quick(low), quick(high)
-    varied = high > low
-    low, high = where(varied, low, 0.0), where(varied, high, 1.0)
-    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
-    if levels is not None:
-        stretched = ((quick(unit) - low[:, None]) / (high - low)[:, None]).clip(0, 1)
-        return Maps(levels, foreground, valid, tensor(stretched))
-    low, high = tensor(low), tensor(high)
-    stretched = (prediction - low[:, None, None]) / (high - low)[:, None, None]
-    return Maps(stretched if valid is None else stretched.clamp(0, 1), foreground, valid)
+    mask, found = as_mask(target, ignore_index)
+    if not grey:
+        found = torch.cat([found, count_unsound(prediction)[None]])
+    unknown, ignored, *unsound = found.tolist()
+    for image, count in enumerate(unsound[0] if unsound else ()):
+        if count:
+            raise ValueError(_prediction_fault(prediction, image))
+    for image, count in enumerate(unknown):
+        if count:
+            raise ValueError(_target_fault(target, image, ignore_index))
+    if normalize:
+        scale = _stretching_scale(prediction, mask)
+    else:
+        scale = plain_scale(prediction.dtype, prediction.device).expand(len(prediction), -1)
+    return Maps(prediction, scale, mask, complete=not any(ignored), stretched=normalize or grey)
 
 
-class Inspection(NamedTuple):
-    """What is found in a batch of N predictions and targets."""
-
-    low: Tensor
-    """Lowest prediction of each image, in [0, 1] also for grey levels, (N,); NaN if the image holds NaN."""
-    high: Tensor
-    """Highest, (N,)."""
-    sound: list[bool]
-    """Whether all predictions of the image are in [0, 1]."""
-    known: list[bool]
-    """Whether its target holds 0, 1 and the value ignored only."""
-    foreground: Tensor
-    """Whether the target is 1, (N, H, W), boolean."""
-    valid: Tensor | None
-    """Whether the pixel counts, (N, H, W), boolean; `None` if all do."""
-
-
-def _inspect(prediction: Tensor, target: Tensor, ignore_index: int | None) -> Inspection:
-    """Look for what `as_maps` asks, in tensor operations; `compiled.inspect` is the twin for the CPU.
+def as_mask(target: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+    """Tell foreground, background and ignored pixels apart.
 
     Args:
-        prediction: (N, H, W), uint8, float32 or float64.
-        target: (N, H, W), of any type.
-        ignore_index: Target value of the pixels that do not count.
+        target: 0, 1 or `ignore_index`, (N, H, W), of any type.
+        ignore_index: Target value of the pixels that do not count; a boolean target has none.
+
+    Returns:
+        1 where the target is 1, 2 where it is `ignore_index`, else 0, (N, H, W), uint8; and of each image the number of
+        pixels that are neither of these nor 0, and of those ignored, (2, N), int64.
     """
-    low, high = prediction.amin(dim=(1, 2)), prediction.amax(dim=(1, 2))
-    if prediction.dtype is torch.uint8:
-        low, high = low.double() / 255, high.double() / 255
-    # A NaN makes both extremes NaN, and no comparison with NaN holds.
-    sound = (low >= 0) & (high <= 1)
+    if target.dtype is torch.bool:
+        return target.contiguous().view(torch.uint8), torch.zeros(
+            2, len(target), dtype=torch.int64, device=target.device
+        )
+    return sort_out(target, ignore_index)
+
+
+def _sort_out_by_tensors(target: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor]:
     foreground = target == 1
-    if ignore_index is None or target.dtype is torch.bool:
-        ignored = torch.zeros_like(foreground)
-    else:
-        ignored = target == ignore_index
-    known = (foreground | ignored | (target == 0)).flatten(1).all(dim=1)
-    verdict = torch.stack([sound, known, ignored.flatten(1).any(dim=1)]).tolist()
-    return Inspection(low, high, verdict[0], verdict[1], foreground, ~ignored if any(verdict[2]) else None)
+    ignored = torch.zeros_like(foreground) if ignore_index is None else target == ignore_index
+    known = foreground | ignored | (target == 0)
+    found = torch.stack([(~known).sum(dim=(1, 2)), ignored.sum(dim=(1, 2))])
+    return foreground.to(torch.uint8).masked_fill(ignored, 2), found
+
+
+def _sort_out_by_kernel(target: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+    if target.dtype in (torch.float16, torch.bfloat16):  # which Numba does not know
+        target = target.float()
+    left_out = _scalar(ignore_index or 0, target.dtype)
+    mask = torch.empty(target.shape, dtype=torch.uint8)
+    found = per_image(kernels.inspection.sort_out, target, left_out, ignore_index is not None, mask)
+    return mask, gathered(found, np.int64)
 
 
 @lru_cache
-def _unit_levels(device: torch.device) -> Tensor:
-    return torch.arange(256, dtype=torch.float64, device=device) / 255
+def _scalar(value: int, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    """Return a value as a tensor of that type would hold it: -1 is 255 in uint8."""
+    return torch.tensor(value).to(dtype).numpy()[()]
+
+
+def _count_unsound_by_tensors(prediction: Tensor) -> Tensor:
+    return (~((prediction >= 0) & (prediction <= 1))).sum(dim=(1, 2))
+
+
+def _count_unsound_by_kernel(prediction: Tensor) -> Tensor:
+    return gathered(per_image(kernels.inspection.count_unsound, prediction), np.int64)
+
+
+def _extremes_by_tensors(prediction: Tensor, mask: Tensor) -> Tensor:
+    lowest, highest = 0, 255 if prediction.dtype is torch.uint8 else 1
+    low = prediction.masked_fill(mask == 2, highest).amin(dim=(1, 2))
+    high = prediction.masked_fill(mask == 2, lowest).amax(dim=(1, 2))
+    varied = low < high
+    return torch.stack([low.where(varied, lowest), high.where(varied, highest)])
+
+
+def _extremes_by_kernel(prediction: Tensor, mask: Tensor) -> Tensor:
+    bits, lowest, highest = _BITS[prediction.dtype]
+    found = per_image(kernels.inspection.extremes, prediction.view(bits), mask, lowest, highest)
+    return gathered(found, type(lowest)).view(prediction.dtype)
+
+
+# The type of the integers that are ordered as the values are, and as such the lowest and the highest value.
+_BITS = {
+    torch.uint8: (torch.uint8, np.uint8(0), np.uint8(255)),
+    torch.float32: (torch.int32, np.int32(0), np.float32(1).view(np.int32)),
+    torch.float64: (torch.int64, np.int64(0), np.float64(1).view(np.int64)),
+}
+sort_out = operator("sort_out", _sort_out_by_tensors, _sort_out_by_kernel)
+count_unsound = operator("count_unsound", _count_unsound_by_tensors, _count_unsound_by_kernel)
+extremes = operator("extremes", _extremes_by_tensors, _extremes_by_kernel)
+
+
+def _stretching_scale(prediction: Tensor, mask: Tensor) -> Tensor:
+    """Return the scale (see `Maps`) by which the extremes of the pixels that count become 0 and 1."""
+    ends = extremes(prediction, mask)
+    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
+    if prediction.dtype is not torch.uint8:
+        low, high = ends.unbind()
+        return torch.stack([low, high - low], dim=1)
+    low, high = quick(ends.double())[..., None] / 255
+    return tensor(((quick(plain_scale(prediction.dtype, prediction.device)) - low) / (high - low)).clip(0, 1))
+
+
+@lru_cache
+def plain_scale(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the scale (see `Maps`) of an image whose values are probabilities, or grey levels to be divided by 255."""
+    if dtype is torch.uint8:
+        return torch.arange(256, dtype=torch.float64, device=device) / 255
+    return torch.tensor([0, 1], dtype=dtype, device=device)
 
 
 def _without_channel(maps: Tensor) -> Tensor:

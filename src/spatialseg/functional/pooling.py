@@ -1,13 +1,18 @@
 """Selective pooling: the mean over a window's pixels of one category."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from spatialseg import kernels
+from spatialseg.functional.dispatch import operator, per_image
 
 PoolingWeights = Literal["uniform", "gaussian"]
 
@@ -47,7 +52,7 @@ def selective_pooling(
         ValueError: Shapes do not fit, or an argument is out of its range.
     """
     scale = _checked_scale(values, labels, window, stride, weights, sigma)
-    pooled: Tensor = _pool(values, labels, window, stride, scale, ignore_index)[0]
+    pooled: Tensor = _SelectivePooling.apply(values, labels, window, stride, scale, ignore_index)
     return pooled
 
 
@@ -80,7 +85,7 @@ def pooled_cross_entropy(
     """
     scale = _checked_scale(logits, labels, window, stride, weights, sigma)
     if torch.compiler.is_compiling():  # the compiler saves the memory itself
-        pooled = _pool(logits, labels, window, stride, scale, ignore_index)[0]
+        pooled = _SelectivePooling.apply(logits, labels, window, stride, scale, ignore_index)
         centres = labels[:, ::stride, ::stride]
         absent = _NO_LABEL if ignore_index is None else ignore_index
         return F.cross_entropy(pooled, centres, ignore_index=absent, reduction="none")
@@ -88,18 +93,28 @@ def pooled_cross_entropy(
     return cost
 
 
+class _SelectivePooling(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, labels: Tensor, *options: Any) -> Tensor:  # noqa: ANN401
+        pooled, inverse = _pool(values, labels, *options)
+        ctx.save_for_backward(labels, inverse)
+        ctx.options = options
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        labels, inverse = ctx.saved_tensors
+        spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[1:])
+        _add_spread(spread, gradient, labels, inverse, *ctx.options)
+        return spread, None, None, None, None, None
+
+
 class _PooledCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        logits: Tensor,
-        labels: Tensor,
-        window: int,
-        stride: int,
-        scale: float,
-        ignore_index: int | None,
-    ) -> Tensor:
-        scores, inverse = _pool(logits, labels, window, stride, scale, ignore_index)
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, *options: Any) -> Tensor:  # noqa: ANN401
+        scores, inverse = _pool(logits, labels, *options)
+        _, stride, _, ignore_index = options
         own = labels[:, None, ::stride, ::stride]
         ignored = None if ignore_index is None else own == ignore_index
         own = own if ignored is None else own.masked_fill(ignored, 0)
@@ -109,7 +124,7 @@ class _PooledCrossEntropy(torch.autograd.Function):
         total = scores.exp_().sum(dim=1, keepdim=True)
         scores /= total
         ctx.save_for_backward(labels, own, inverse, scores)
-        ctx.options = window, stride, scale, ignore_index
+        ctx.options = options
         cost: Tensor = total.log_().sub_(chosen)[:, 0]
         return cost if ignored is None else cost.masked_fill_(ignored[:, 0], 0)
 
@@ -152,117 +167,6 @@ def _checked_scale(
     return 2 * sigma**2 if weights == "gaussian" else math.inf
 
 
-# Operators of their own, so that a compiled model calls them rather than unrolls their r² shifts. Each is the other's
-# transpose; neither is differentiated twice.
-
-
-@torch.library.custom_op("spatialseg::selective_pooling", mutates_args=())
-def _pool(
-    values: Tensor, labels: Tensor, window: int, stride: int, scale: float, ignore_index: int | None
-) -> tuple[Tensor, Tensor]:
-    """Return the means and the inverse of each mean's mass, (N, 1, h, w)."""
-    labels, centres = _categories(labels, stride, ignore_index)
-    total = values.new_zeros(*values.shape[:2], *centres.shape[2:])
-    mass = values.new_zeros(centres.shape)
-    if _is_compiled(values):
-        from spatialseg.functional import _pooling_kernels  # imports Numba, which takes a second
-
-        inputs = [each.contiguous().numpy() for each in (values, labels[:, 0], centres[:, 0])]
-        means, inverses = total.numpy(), mass[:, 0].numpy()
-
-        def pool(image: int, weights: Any) -> None:  # noqa: ANN401
-            one, label, centre = (array[image] for array in inputs)
-            _pooling_kernels.pool(one, label, centre, weights, stride, means[image], inverses[image])
-
-        _compiled(window, scale, len(values), pool)
-        return total, mass
-    for centre, pixel, weight in _shifts(values.shape, window, stride, scale):
-        share = (centres[centre] == labels[pixel]) * weight
-        mass[centre] += share
-        total[centre].addcmul_(values[pixel], share)
-    inverse = mass.clamp_(min=torch.finfo(mass.dtype).tiny).reciprocal_()  # where the mass is 0, so is the sum
-    total *= inverse
-    return total, inverse
-
-
-@torch.library.custom_op("spatialseg::selective_spreading", mutates_args=())
-def _spread(
-    gradient: Tensor,
-    labels: Tensor,
-    inverse: Tensor,
-    window: int,
-    stride: int,
-    scale: float,
-    ignore_index: int | None,
-) -> Tensor:
-    """Return the gradient of the pooled values, given that of their means."""
-    spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[1:])
-    _add_spread(spread, gradient, labels, inverse, window, stride, scale, ignore_index)
-    return spread
-
-
-def _add_spread(
-    spread: Tensor,
-    gradient: Tensor,
-    labels: Tensor,
-    inverse: Tensor,
-    window: int,
-    stride: int,
-    scale: float,
-    ignore_index: int | None,
-) -> None:
-    """Add the gradient of the pooled values to `spread`, given that of their means."""
-    labels, centres = _categories(labels, stride, ignore_index)
-    if _is_compiled(gradient):
-        from spatialseg.functional import _pooling_kernels  # imports Numba, which takes a second
-
-        inputs = [each.contiguous().numpy() for each in (gradient, labels[:, 0], centres[:, 0])]
-        inverses, out = inverse[:, 0].contiguous().numpy(), spread.numpy()
-
-        def add(image: int, weights: Any) -> None:  # noqa: ANN401
-            one, label, centre = (array[image] for array in inputs)
-            _pooling_kernels.spread(one, label, centre, weights, stride, inverses[image], out[image])
-
-        _compiled(window, scale, len(gradient), add)
-        return
-    for centre, pixel, weight in _shifts(spread.shape, window, stride, scale):
-        share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
-        spread[pixel].addcmul_(gradient[centre], share)
-
-
-@_pool.register_fake
-def _(
-    values: Tensor, labels: Tensor, window: int, stride: int, scale: float, ignore_index: int | None
-) -> tuple[Tensor, Tensor]:
-    grid = labels[:, None, ::stride, ::stride].shape
-    return values.new_empty(*values.shape[:2], *grid[2:]), values.new_empty(grid)
-
-
-@_spread.register_fake
-def _(
-    gradient: Tensor,
-    labels: Tensor,
-    inverse: Tensor,
-    window: int,
-    stride: int,
-    scale: float,
-    ignore_index: int | None,
-) -> Tensor:
-    return gradient.new_empty(*gradient.shape[:2], *labels.shape[1:])
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ANN401
-    ctx.save_for_backward(inputs[1], output[1])
-    ctx.options = inputs[2:]
-
-
-def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-    return _spread(gradient, *ctx.saved_tensors, *ctx.options), None, None, None, None, None
-
-
-_pool.register_autograd(_backward, setup_context=_remember)
-
-
 def _categories(labels: Tensor, stride: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
     """Return the labels (N, 1, H, W) and those of the centres, which equal no label where they are ignored."""
     labels = labels.int()[:, None]
@@ -291,19 +195,10 @@ def _weight(dy: int, dx: int, scale: float) -> float:
     return math.exp(-(max(abs(dy), abs(dx)) ** 2) / scale)
 
 
-def _is_compiled(values: Tensor) -> bool:
-    return values.device.type == "cpu"
-
-
-def _compiled(window: int, scale: float, images: int, work: Callable[[int, Any], None]) -> None:
-    """Do the work on each image, given its index and the window's weights (window, window)."""
-    import numpy as np  # here, since only the compiled twin needs it
-
-    from spatialseg.functional.compiled import for_each_image
-
+def _weights(window: int, scale: float) -> NDArray[np.float64]:
+    """Return the weights of a window, (window, window)."""
     reach = range(-(window // 2), window // 2 + 1)
-    weights = np.array([[_weight(dy, dx, scale) for dx in reach] for dy in reach])
-    for_each_image(images, lambda image: work(image, weights))
+    return np.array([[_weight(dy, dx, scale) for dx in reach] for dy in reach])
 
 
 def _span(length: int, shift: int, stride: int) -> tuple[int, int]:
@@ -314,3 +209,69 @@ def _span(length: int, shift: int, stride: int) -> tuple[int, int]:
 def _strided(first: int, last: int, stride: int, shift: int) -> slice:
     """Return where the neighbours at this shift of the centres `first` to `last` are."""
     return slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
+
+
+# Each is the other's transpose.
+
+
+def _pool_by_tensors(
+    values: Tensor, labels: Tensor, window: int, stride: int, scale: float, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return the means and the inverse of each mean's mass, (N, 1, h, w)."""
+    labels, centres = _categories(labels, stride, ignore_index)
+    total = values.new_zeros(*values.shape[:2], *centres.shape[2:])
+    mass = values.new_zeros(centres.shape)
+    for centre, pixel, weight in _shifts(values.shape, window, stride, scale):
+        share = (centres[centre] == labels[pixel]) * weight
+        mass[centre] += share
+        total[centre].addcmul_(values[pixel], share)
+    inverse = mass.clamp_(min=torch.finfo(mass.dtype).tiny).reciprocal_()  # where the mass is 0, so is the sum
+    total *= inverse
+    return total, inverse
+
+
+def _pool_by_kernel(
+    values: Tensor, labels: Tensor, window: int, stride: int, scale: float, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    labels, centres = _categories(labels, stride, ignore_index)
+    total = values.new_empty(*values.shape[:2], *centres.shape[2:])
+    inverse = values.new_empty(centres.shape)
+    weights = _weights(window, scale)
+    per_image(kernels.pooling.pool, values, labels[:, 0], centres[:, 0], weights, stride, total, inverse[:, 0])
+    return total, inverse
+
+
+def _add_spread_by_tensors(
+    spread: Tensor,
+    gradient: Tensor,
+    labels: Tensor,
+    inverse: Tensor,
+    window: int,
+    stride: int,
+    scale: float,
+    ignore_index: int | None,
+) -> None:
+    """Add the gradient of the pooled values to `spread`, given that of their means."""
+    labels, centres = _categories(labels, stride, ignore_index)
+    for centre, pixel, weight in _shifts(spread.shape, window, stride, scale):
+        share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
+        spread[pixel].addcmul_(gradient[centre], share)
+
+
+def _add_spread_by_kernel(
+    spread: Tensor,
+    gradient: Tensor,
+    labels: Tensor,
+    inverse: Tensor,
+    window: int,
+    stride: int,
+    scale: float,
+    ignore_index: int | None,
+) -> None:
+    labels, centres = _categories(labels, stride, ignore_index)
+    weights = _weights(window, scale)
+    per_image(kernels.pooling.spread, gradient, labels[:, 0], centres[:, 0], weights, stride, inverse[:, 0], spread)
+
+
+_pool = operator("selective_pooling", _pool_by_tensors, _pool_by_kernel)
+_add_spread = operator("add_selective_spread", _add_spread_by_tensors, _add_spread_by_kernel, mutates=("spread",))

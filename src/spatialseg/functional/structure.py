@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from spatialseg import kernels
 from spatialseg.functional.arrays import Array, positive, quick, tensor, where
-from spatialseg.functional.maps import Maps, as_maps
+from spatialseg.functional.dispatch import operator, per_image
+from spatialseg.functional.maps import Maps, as_maps, to_probability
 
 # Of the squares' sum, below which a variance is the rounding of constant values.
 _ROUNDING = 1e-13
@@ -46,17 +48,11 @@ def structure_measure_of(maps: Maps, alpha: float = 0.5) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-    if maps.source.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
-
-        sums = compiled.quadrant_sums(maps)
-    else:
-        sums = quadrant_sums(maps)
-    return structure_measure_from_sums(sums, alpha)
+    return structure_measure_from_sums(quadrant_sums_of(maps), alpha)
 
 
 def structure_measure_from_sums(sums: Tensor, alpha: float = 0.5) -> Tensor:
-    """Do the same from what `quadrant_sums` returns."""
+    """Do the same from what `quadrant_sums_of` returns."""
     parts = quick(sums)
     whole = parts.sum(axis=(1, 2))
     pixels, total = whole[..., 0].sum(axis=1), whole[..., 1].sum(axis=1)
@@ -67,7 +63,7 @@ def structure_measure_from_sums(sums: Tensor, alpha: float = 0.5) -> Tensor:
     return tensor(where(score > 0, score, 0.0))
 
 
-def quadrant_sums(maps: Maps) -> Tensor:
+def quadrant_sums_of(maps: Maps) -> Tensor:
     """Sum the prediction over the four parts of the image that meet at the centroid of the foreground.
 
     Args:
@@ -76,10 +72,12 @@ def quadrant_sums(maps: Maps) -> Tensor:
     Returns:
         Sums, (N, 2, 2, 2, 3), float64: upper or lower, left or right, background or foreground; pixels, sum, squares.
     """
-    foreground, valid = maps.foreground, maps.valid
-    prediction = maps.prediction.detach().double()
-    inside = foreground.double()
-    outside = (~foreground if valid is None else ~foreground & valid).double()
+    return _quadrant_sums(maps.source, maps.scale, maps.mask)
+
+
+def _quadrant_sums_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    prediction = to_probability(source, scale).double()
+    outside, inside = (mask == 0).double(), (mask == 1).double()
     _, height, width = prediction.shape
     row = torch.arange(height, dtype=torch.float64, device=prediction.device)
     column = torch.arange(width, dtype=torch.float64, device=prediction.device)
@@ -94,6 +92,15 @@ def quadrant_sums(maps: Maps) -> Tensor:
     maps6 = (kinds[:, :, None] * powers[:, None]).flatten(1, 2)
     sums = torch.einsum("nuh,nmhw,nlw->nulm", rows, maps6, columns)
     return sums.view(-1, 2, 2, 2, 3)
+
+
+def _quadrant_sums_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    sums = torch.empty(len(mask), 2, 2, 2, 3, dtype=torch.float64)
+    per_image(kernels.quadrants.quadrant_sums, source, scale, mask, sums)
+    return sums
+
+
+_quadrant_sums = operator("quadrant_sums", _quadrant_sums_by_tensors, _quadrant_sums_by_kernel)
 
 
 def _variance(count: Array, total: Array, squares: Array) -> Array:

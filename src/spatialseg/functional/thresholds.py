@@ -5,7 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spatialseg.functional.maps import Maps, as_maps
+from spatialseg import kernels
+from spatialseg.functional.dispatch import operator, per_image
+from spatialseg.functional.maps import Maps, as_maps, to_probability
 
 
 class ThresholdCounts(NamedTuple):
@@ -51,17 +53,11 @@ def threshold_counts(
 
 def threshold_counts_of(maps: Maps) -> ThresholdCounts:
     """Do the same for maps that `as_maps` has checked."""
-    if maps.source.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
-
-        counts = compiled.level_histograms(maps)
-    else:
-        counts = level_histograms(maps)
-    return threshold_counts_from_histograms(counts)
+    return threshold_counts_from_histograms(level_histograms_of(maps))
 
 
 def threshold_counts_from_histograms(counts: Tensor) -> ThresholdCounts:
-    """Do the same from what `level_histograms` returns."""
+    """Do the same from what `level_histograms_of` returns."""
     reached = counts[..., :256].flip(-1).cumsum(dim=-1).flip(-1)
     return ThresholdCounts(
         tp=reached[:, 1],
@@ -73,7 +69,7 @@ def threshold_counts_from_histograms(counts: Tensor) -> ThresholdCounts:
     )
 
 
-def level_histograms(maps: Maps) -> Tensor:
+def level_histograms_of(maps: Maps) -> Tensor:
     """Count pixels by grey level and those that reach the adaptive threshold; without a copy to the host.
 
     Args:
@@ -82,16 +78,62 @@ def level_histograms(maps: Maps) -> Tensor:
     Returns:
         Counts, (N, 2, 257), int64: background, then foreground; the levels 0 to 255, then the adaptive threshold.
     """
-    prediction, foreground, valid = maps.prediction, maps.foreground, maps.valid
-    count = len(prediction)
-    valid = torch.ones_like(foreground) if valid is None else valid
-    pixels = valid.sum(dim=(1, 2)).clamp(min=1)
-    mean = (prediction.double() * valid).sum(dim=(1, 2)) / pixels
+    if maps.source.dtype is not torch.uint8:
+        return _level_histograms(maps.source, maps.scale, maps.mask)
+    grey, probability = grey_histograms_of(maps), maps.scale
+    pixels = grey.sum(dim=1)
+    mean = (pixels * probability).sum(dim=1) / pixels.sum(dim=1).clamp(min=1)
+    reaches = probability >= (2 * mean).clamp(max=1)[:, None]
+    counts = torch.zeros(len(grey), 2, 257, dtype=torch.int64, device=grey.device)
+    counts.scatter_add_(2, (probability * 255).long()[:, None].expand_as(grey), grey)
+    counts[:, :, 256] = (grey * reaches[:, None]).sum(dim=2)
+    return counts
+
+
+def grey_histograms_of(maps: Maps) -> Tensor:
+    """Count pixels by the source's own grey level.
+
+    Args:
+        maps: What `as_maps` returns for grey levels.
+
+    Returns:
+        Counts, (N, 2, 256), int64: background, then foreground.
+    """
+    return _grey_histograms(maps.source, maps.mask)
+
+
+def _level_histograms_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    prediction, valid = to_probability(source, scale), mask < 2
+    mean = (prediction.double() * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)
     reaches = prediction.double() >= (2 * mean).clamp(max=1)[:, None, None]
-    kind = torch.where(valid, foreground.long(), 2)
-    place = (torch.arange(count, device=prediction.device).view(-1, 1, 1) * 3 + kind) * 257
-    counts = torch.zeros(count * 3 * 257, dtype=torch.int64, device=prediction.device)
     levels = (prediction * 255).long()
-    counts.scatter_add_(0, (place + levels).flatten(), torch.ones_like(place.flatten()))
-    counts.scatter_add_(0, (place + 256).flatten(), reaches.flatten().long())
-    return counts.view(count, 3, 257)[:, :2]
+    places = torch.stack([levels, torch.full_like(levels, 256)])
+    return _scattered(places, torch.stack([torch.ones_like(reaches), reaches]), mask, 257)
+
+
+def _grey_histograms_by_tensors(source: Tensor, mask: Tensor) -> Tensor:
+    return _scattered(source.long()[None], torch.ones_like(mask)[None], mask, 256)
+
+
+def _scattered(places: Tensor, amounts: Tensor, mask: Tensor, size: int) -> Tensor:
+    """Add amounts up by their places in [0, size), (M, N, H, W) each, by image and kind of pixel: (N, 2, size)."""
+    image = torch.arange(len(mask), device=mask.device).view(-1, 1, 1)
+    places = (image * 3 + mask) * size + places
+    counts = torch.zeros(len(mask) * 3 * size, dtype=torch.int64, device=mask.device)
+    return counts.scatter_add_(0, places.flatten(), amounts.long().flatten()).view(-1, 3, size)[:, :2].contiguous()
+
+
+def _level_histograms_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    counts = torch.empty(len(mask), 2, 257, dtype=torch.int64)
+    per_image(kernels.levels.level_histograms, source, scale, mask, counts)
+    return counts
+
+
+def _grey_histograms_by_kernel(source: Tensor, mask: Tensor) -> Tensor:
+    counts = torch.empty(len(mask), 2, 256, dtype=torch.int64)
+    per_image(kernels.levels.grey_histograms, source, mask, counts)
+    return counts
+
+
+_level_histograms = operator("level_histograms", _level_histograms_by_tensors, _level_histograms_by_kernel)
+_grey_histograms = operator("grey_histograms", _grey_histograms_by_tensors, _grey_histograms_by_kernel)

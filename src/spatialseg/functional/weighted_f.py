@@ -14,15 +14,19 @@ importance) makes a false alarm cost more the farther it lies from the object. T
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from spatialseg.functional.arrays import nonzero, tensor, where
+from spatialseg import kernels
+from spatialseg.functional.arrays import nonzero, quick, where
+from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.distance import distance_to_foreground, neighbour_offsets
-from spatialseg.functional.maps import Maps
+from spatialseg.functional.maps import Maps, as_mask, plain_scale, to_probability
 
 Dependency = Literal["reference", "local"] | None
 Importance = Literal["distance"] | None
@@ -101,19 +105,14 @@ def weighted_error(
     valid = torch.ones_like(foreground) if ignore_index is None else target != ignore_index
     error = torch.where(foreground, 1 - prediction, prediction) * valid
 
-    with torch.autocast(prediction.device.type, enabled=False):
-        if dependency == "reference":
-            dependent = _dependent_by_nearest(error, foreground, valid, window, sigma)
-        elif dependency == "local":
-            dependent = _dependent_by_local_mean(error, foreground, window, sigma)
-        else:
-            dependent = error
-
-    if importance is None:
-        weight = torch.ones_like(error)
+    if dependency == "reference":
+        dependent = _dependent_by_nearest(error, foreground, valid, _gaussian(window, sigma))
+    elif dependency == "local":
+        dependent = _dependent_by_local_mean(error, foreground, _gaussian(window, sigma))
     else:
-        distance = distance_to_foreground(foreground) if distance is None else distance
-        weight = torch.where(foreground, 1.0, 2 - torch.exp2(-distance.to(error.dtype) / 5))
+        dependent = error
+
+    weight = _importance(foreground, _needed_distance(foreground, importance, distance), error.dtype)
     return WeightedError(error, dependent, weight * valid, torch.minimum(error, dependent) * weight)
 
 
@@ -130,23 +129,22 @@ def weighted_counts(
 ) -> WeightedCounts:
     """Sum the weighted errors of each image.
 
-    Arguments and errors are those of `weighted_error`. On the CPU the sums are compiled: the measure as published when
-    no gradient is wanted, and `dependency="local"` in float32 with its gradient.
+    Arguments and errors are those of `weighted_error`. Differentiable in the prediction, once if the
+    dependency is "local".
 
     Returns:
         Weighted true positives, weighted false positives and the number of foreground pixels.
     """
-    compiled = (prediction.device.type, prediction.dtype, dependency) == ("cpu", torch.float32, "local")
-    if compiled and not torch.compiler.is_compiling():
-        _check(prediction, target, dependency, importance, window, sigma, distance)
-        return _compiled_counts(prediction, target, importance, window, sigma, ignore_index, distance)
+    _check(prediction, target, dependency, importance, window, sigma, distance)
+    prediction = prediction if prediction.dtype is torch.float64 else prediction.float()
+    if dependency == "local":
+        mask, _ = as_mask(target, ignore_index)
+        distance = _needed_distance(mask == 1, importance, distance)
+        return WeightedCounts(*_LocalCounts.apply(prediction, mask, distance, _gaussian(window, sigma)).unbind())
     as_published = (dependency, importance, window, sigma) == ("reference", "distance", 7, 5.0) and distance is None
-    no_gradient = not (prediction.requires_grad and torch.is_grad_enabled())
-    if as_published and no_gradient and prediction.device.type == "cpu" and not torch.compiler.is_compiling():
-        _check(prediction, target, dependency, importance, window, sigma, distance)
-        prediction = prediction if prediction.dtype is torch.float64 else prediction.float()
-        valid = None if ignore_index is None or target.dtype is torch.bool else target != ignore_index
-        return WeightedCounts(*map(tensor, weighted_counts_of(Maps(prediction, target == 1, valid))))
+    if as_published and not (prediction.requires_grad and torch.is_grad_enabled()):
+        scale = plain_scale(prediction.dtype, prediction.device).expand(len(prediction), -1)
+        return WeightedCounts(*_published_counts(prediction, scale, as_mask(target, ignore_index)[0]))
     maps = weighted_error(
         prediction,
         target,
@@ -157,10 +155,7 @@ def weighted_counts(
         ignore_index=ignore_index,
         distance=distance,
     )
-    foreground = target == 1
-    positives = foreground.sum(dim=(1, 2)).to(maps.weighted.dtype)
-    missed = (maps.weighted * foreground).sum(dim=(1, 2))
-    return WeightedCounts(positives - missed, (maps.weighted * ~foreground).sum(dim=(1, 2)), positives)
+    return WeightedCounts(*_summed(maps.weighted, target == 1))
 
 
 def weighted_counts_of(maps: Maps) -> WeightedCounts:
@@ -168,11 +163,7 @@ def weighted_counts_of(maps: Maps) -> WeightedCounts:
 
     The sums are NumPy arrays on the CPU, tensors elsewhere.
     """
-    if maps.source.device.type == "cpu":
-        from spatialseg.functional import compiled  # imports Numba, which takes a second
-
-        return WeightedCounts(*compiled.weighted_sums(maps))
-    return weighted_counts(maps.prediction.detach(), maps.target())
+    return WeightedCounts(*quick(_published_counts(maps.source, maps.scale, maps.mask)))
 
 
 def f_measure_from_counts(counts: WeightedCounts, beta2: float = 1.0, smooth: float = 0.0) -> WeightedFMeasureResult:
@@ -269,54 +260,50 @@ def _check(
         raise ValueError(f"sigma must be positive, got {sigma}")
 
 
-def _gaussian(window: int, sigma: float) -> tuple[float, ...]:
+def _gaussian(window: int, sigma: float) -> list[float]:
     """Return one side of the separable K, normalised to sum 1 like the whole."""
     weights = [math.exp(-((step - window // 2) ** 2) / (2 * sigma**2)) for step in range(window)]
-    return tuple(weight / sum(weights) for weight in weights)
+    return [weight / sum(weights) for weight in weights]
 
 
-def _smooth(maps: Tensor, window: int, sigma: float) -> Tensor:
+def _smooth(maps: Tensor, weights: list[float]) -> Tensor:
     """Convolve (N, H, W) with the Gaussian K, with zero padding: down the columns, then across the rows."""
-    kernel = torch.tensor(_gaussian(window, sigma), dtype=maps.dtype, device=maps.device)
-    down = F.conv2d(maps[:, None], kernel.view(1, 1, -1, 1), padding=(window // 2, 0))
-    return F.conv2d(down, kernel.view(1, 1, 1, -1), padding=(0, window // 2))[:, 0]
+    kernel, radius = torch.tensor(weights, dtype=maps.dtype, device=maps.device), len(weights) // 2
+    device = maps.device.type if torch.amp.is_autocast_available(maps.device.type) else "cpu"
+    with torch.autocast(device, enabled=False):
+        down = F.conv2d(maps[:, None], kernel.view(1, 1, -1, 1), padding=(radius, 0))
+        return F.conv2d(down, kernel.view(1, 1, 1, -1), padding=(0, radius))[:, 0]
 
 
-def _compiled_counts(
-    prediction: Tensor,
-    target: Tensor,
-    importance: Importance,
-    window: int,
-    sigma: float,
-    ignore_index: int | None,
-    distance: Tensor | None,
-) -> WeightedCounts:
-    """Count with the local dependency in float32 on the CPU."""
-    from spatialseg.functional.local_counts import LocalCounts  # imports Numba, which takes a second
-
-    if target.dtype is torch.uint8 and ignore_index is not None and ignore_index > 1:
-        mask = target
-    else:
-        mask = (target == 1).to(torch.uint8)
-        if ignore_index is not None:
-            mask.masked_fill_(target == ignore_index, 2)
+def _needed_distance(foreground: Tensor, importance: Importance, distance: Tensor | None) -> Tensor | None:
     if importance is None:
-        distance = None
-    elif distance is None:
-        distance = distance_to_foreground(mask == 1)
-    counts = LocalCounts.apply(prediction, mask, distance, torch.tensor(_gaussian(window, sigma)))
-    return WeightedCounts(*counts)
+        return None
+    return distance_to_foreground(foreground) if distance is None else distance
 
 
-def _dependent_by_local_mean(error: Tensor, foreground: Tensor, window: int, sigma: float) -> Tensor:
+def _importance(foreground: Tensor, distance: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return B, (N, H, W), which is 1 without distance."""
+    if distance is None:
+        return torch.ones_like(foreground, dtype=dtype)
+    return torch.where(foreground, 1.0, 2 - torch.exp2(-distance.to(dtype) / 5))
+
+
+def _summed(weighted: Tensor, foreground: Tensor) -> Tensor:
+    """Return true positives, false positives and positives, (3, N), of the weighted error."""
+    positives = foreground.sum(dim=(1, 2)).to(weighted.dtype)
+    missed = (weighted * foreground).sum(dim=(1, 2))
+    return torch.stack([positives - missed, (weighted * ~foreground).sum(dim=(1, 2)), positives])
+
+
+def _dependent_by_local_mean(error: Tensor, foreground: Tensor, weights: list[float]) -> Tensor:
     inside = foreground.to(error.dtype)
-    mass = _smooth(inside, window, sigma).where(foreground, 1)  # positive on foreground: the pixel is its own neighbour
-    return torch.where(foreground, _smooth(error * inside, window, sigma) / mass, error)
+    mass = _smooth(inside, weights).where(foreground, 1)  # positive on foreground: the pixel is its own neighbour
+    return torch.where(foreground, _smooth(error * inside, weights) / mass, error)
 
 
-def _dependent_by_nearest(error: Tensor, foreground: Tensor, valid: Tensor, window: int, sigma: float) -> Tensor:
+def _dependent_by_nearest(error: Tensor, foreground: Tensor, valid: Tensor, weights: list[float]) -> Tensor:
     """Smooth Ẽ; only background within the window's radius of foreground is ever read, so only it is searched for."""
-    radius = window // 2
+    radius = len(weights) // 2
     offsets = neighbour_offsets(radius)
     _, height, width = foreground.shape
     reach = int(radius * 2**0.5)
@@ -328,4 +315,78 @@ def _dependent_by_nearest(error: Tensor, foreground: Tensor, valid: Tensor, wind
         nearest = torch.where(hit, index + (dy * width + dx), nearest)
     nearest = torch.where(foreground, index, nearest)
     spread = (error.flatten(1).gather(1, nearest.flatten(1)).view_as(error)) * valid
-    return torch.where(foreground, _smooth(spread, window, sigma), error)
+    return torch.where(foreground, _smooth(spread, weights), error)
+
+
+def _published_counts_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    return _summed(weighted_error(to_probability(source, scale), mask, ignore_index=2).weighted, mask == 1)
+
+
+def _published_counts_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    weights, importance = _K, kernels.common.importance_table(np.float64)
+    sums = per_image(kernels.weighted.weighted_counts, source, scale, mask, weights, importance)
+    # Summed in float64, then rounded to float32 unless the prediction has more than that.
+    return gathered(sums, np.float32 if scale.dtype is torch.float32 else np.float64)
+
+
+_K = np.array(_gaussian(7, 5.0))
+_published_counts = operator("published_counts", _published_counts_by_tensors, _published_counts_by_kernel)
+
+
+def _local_counts_by_tensors(
+    prediction: Tensor, mask: Tensor, distance: Tensor | None, weights: list[float]
+) -> tuple[Tensor, Tensor]:
+    """Return the three sums, (3, N), and the derivative of TP on foreground and of FP elsewhere, (N, H, W)."""
+    foreground, background = mask == 1, (mask == 0).to(prediction.dtype)
+    inside = foreground.to(prediction.dtype)
+    error = (1 - prediction) * inside
+    inverse = inside / _smooth(inside, weights).where(foreground, 1)
+    around = _smooth(error, weights) * inverse
+    # Where both are equal, each is half of the derivative, as autograd has it.
+    by_mean = ((around < error).to(error.dtype) + (around <= error)) / 2
+    importance = _importance(foreground, distance, prediction.dtype) * background
+    slope = importance + inside * (1 - by_mean + _smooth(by_mean * inverse, weights))
+    tp, fp = inside * (1 - torch.minimum(error, around)), prediction * importance
+    return torch.stack([each.sum(dim=(1, 2)) for each in (tp, fp, inside)]), slope
+
+
+def _local_counts_by_kernel(
+    prediction: Tensor, mask: Tensor, distance: Tensor | None, weights: list[float]
+) -> tuple[Tensor, Tensor]:
+    slope = torch.empty(mask.shape, dtype=prediction.dtype)
+    dtype = slope.numpy().dtype
+    kernel = np.array(weights, dtype)
+    if distance is None:  # a table of ones, and a distance that is not read
+        distance, table = mask.new_zeros(()).float().expand(mask.shape), np.ones(1, dtype)
+    else:
+        distance, table = distance.float(), kernels.common.importance_table(dtype.type)
+    sums = per_image(kernels.local.local_counts, prediction, mask, distance, table, kernel, slope)
+    return gathered(sums, dtype), slope
+
+
+def _local_gradient_by_tensors(slope: Tensor, mask: Tensor, of_tp: Tensor, of_fp: Tensor) -> Tensor:
+    return slope * torch.where(mask == 1, of_tp[:, None, None], of_fp[:, None, None])
+
+
+def _local_gradient_by_kernel(slope: Tensor, mask: Tensor, of_tp: Tensor, of_fp: Tensor) -> Tensor:
+    gradient = torch.empty(slope.shape, dtype=slope.dtype)
+    per_image(kernels.local.scale_slopes, slope, mask, of_tp, of_fp, gradient)
+    return gradient
+
+
+_local_counts = operator("local_counts", _local_counts_by_tensors, _local_counts_by_kernel)
+_local_gradient = operator("local_gradient", _local_gradient_by_tensors, _local_gradient_by_kernel)
+
+
+class _LocalCounts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, prediction: Tensor, mask: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
+        sums, slope = _local_counts(prediction, mask, *rest)
+        ctx.save_for_backward(slope, mask)
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_sums: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        slope, mask = ctx.saved_tensors
+        return _local_gradient(slope, mask, of_sums[0], of_sums[1]), None, None, None

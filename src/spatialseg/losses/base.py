@@ -5,6 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from spatialseg.functional.one_vs_rest import one_vs_rest
+
 
 class SegmentationLoss(nn.Module):
     """Base of the losses here: checks the input, computes in float32, leaves the value to `compute`.
@@ -109,13 +111,6 @@ class SegmentationLoss(nn.Module):
 def probabilities(logits: Tensor) -> Tensor:
     """Return class probabilities (N, C, H, W): sigmoid of one channel, softmax of several."""
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
-
-
-def one_vs_rest(target: Tensor, channels: int) -> Tensor:
-    """Return where each class is the target, boolean (N, C, H, W); C = 1 gives the foreground, class 1."""
-    first = 1 if channels == 1 else 0
-    classes = torch.arange(first, first + channels, device=target.device)
-    return target[:, None] == classes.view(1, -1, 1, 1)
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:

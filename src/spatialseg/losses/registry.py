@@ -149,7 +149,7 @@ class LossSum(nn.Module):
         Args:
             logits: Scores, shape (N, C, H, W).
             target: Binary (N, H, W) or (N, 1, H, W), multi-class (N, H, W).
-            distance: What `AddDistance` made, if the loader has done so; for the terms that can use it.
+            distance: What `distance_maps` gives, if the loader has done so; for the terms that can use it.
         """
         return {
             key: loss(logits, target, distance=distance)

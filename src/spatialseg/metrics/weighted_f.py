@@ -8,9 +8,9 @@ from torchmetrics.utilities.prints import rank_zero_warn
 
 from spatialseg.functional.arrays import stack, tensor
 from spatialseg.functional.maps import as_maps
+from spatialseg.functional.one_vs_rest import maps_of_classes
 from spatialseg.functional.weighted_f import f_measure_from_counts, weighted_counts_of
 from spatialseg.metrics.base import ImageMean
-from spatialseg.metrics.one_vs_rest import one_vs_rest
 
 EmptyTarget = Literal["skip", "zero", "strict"]
 
@@ -98,7 +98,7 @@ class WeightedFMeasure(ImageMean):
             ValueError: The shapes do not fit, a prediction holds NaN or leaves [0, 1], or a target holds another value.
         """
         if self.classes > 1:
-            prediction, target = one_vs_rest(prediction, target, self.classes, self.ignore_index)
+            prediction, target = maps_of_classes(prediction, target, self.classes, self.ignore_index)
         maps = as_maps(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
         counts = weighted_counts_of(maps)
         values = stack(f_measure_from_counts(counts, self.beta2))

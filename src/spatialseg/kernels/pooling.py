@@ -1,20 +1,15 @@
-"""Selective pooling and its transpose compiled for the CPU; one image each, without the GIL.
+"""Selective pooling and its transpose.
 
 All shifts of a row are done while it is in the cache, which the shifts of a whole batch are not.
 """
 
-from typing import Any
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
-_FAST = {"reassoc", "nsz", "contract"}  # sums may be reordered, so that they vectorise
+from spatialseg.kernels.common import FAST, Array
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=FAST)
 def pool(
     values: Array, labels: Array, centres: Array, weights: Array, stride: int, total: Array, inverse: Array
 ) -> None:
@@ -22,7 +17,7 @@ def pool(
     window = len(weights)
     shares = np.zeros((window * window, centres.shape[1]), values.dtype)
     for row in range(centres.shape[0]):
-        _share(labels, centres, weights, stride, row, shares)
+        share_of(labels, centres, weights, stride, row, shares)
         mass = inverse[row]
         mass[:] = 0
         for shift in range(window * window):
@@ -38,9 +33,9 @@ def pool(
                 dy, dx = shift // window - window // 2, shift % window - window // 2
                 if 0 <= row * stride + dy < labels.shape[0]:
                     share, source = shares[shift], values[channel, row * stride + dy]
-                    first, last = _columns(labels.shape[1], len(out), dx, stride)
+                    first, last = columns_inside(labels.shape[1], len(out), dx, stride)
                     if stride == 1:
-                        _add_product(out[first:last], share[first:last], source[first + dx : last + dx])
+                        add_product(out[first:last], share[first:last], source[first + dx : last + dx])
                     else:
                         for column in range(first, last):
                             out[column] += share[column] * source[column * stride + dx]
@@ -48,7 +43,7 @@ def pool(
                 out[column] *= mass[column]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, fastmath=FAST)
 def spread(
     gradient: Array, labels: Array, centres: Array, weights: Array, stride: int, inverse: Array, out: Array
 ) -> None:
@@ -56,7 +51,7 @@ def spread(
     window = len(weights)
     shares = np.zeros((window * window, centres.shape[1]), gradient.dtype)
     for row in range(centres.shape[0]):
-        _share(labels, centres, weights, stride, row, shares)
+        share_of(labels, centres, weights, stride, row, shares)
         for shift in range(window * window):
             share = shares[shift]
             for column in range(len(share)):
@@ -67,23 +62,23 @@ def spread(
                 dy, dx = shift // window - window // 2, shift % window - window // 2
                 if 0 <= row * stride + dy < labels.shape[0]:
                     share, target = shares[shift], out[channel, row * stride + dy]
-                    first, last = _columns(labels.shape[1], len(source), dx, stride)
+                    first, last = columns_inside(labels.shape[1], len(source), dx, stride)
                     if stride == 1:
-                        _add_product(target[first + dx : last + dx], share[first:last], source[first:last])
+                        add_product(target[first + dx : last + dx], share[first:last], source[first:last])
                     else:
                         for column in range(first, last):
                             target[column * stride + dx] += share[column] * source[column]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _add_product(total: Array, share: Array, source: Array) -> None:
+@njit(cache=True, nogil=True, fastmath=FAST)
+def add_product(total: Array, share: Array, source: Array) -> None:
     """Do the inner loop, on views that start at 0: so it vectorises."""
     for column in range(len(total)):
         total[column] += share[column] * source[column]
 
 
 @njit(cache=True, nogil=True)
-def _share(labels: Array, centres: Array, weights: Array, stride: int, row: int, shares: Array) -> None:
+def share_of(labels: Array, centres: Array, weights: Array, stride: int, row: int, shares: Array) -> None:
     """Write the weight of each shift's neighbour of each centre in a row: 0 if of another category, or outside."""
     window = len(weights)
     shares[:] = 0
@@ -92,12 +87,12 @@ def _share(labels: Array, centres: Array, weights: Array, stride: int, row: int,
         if 0 <= row * stride + dy < labels.shape[0]:
             share, own, others = shares[shift], centres[row], labels[row * stride + dy]
             weight = weights[shift // window, shift % window]
-            first, last = _columns(labels.shape[1], len(own), dx, stride)
+            first, last = columns_inside(labels.shape[1], len(own), dx, stride)
             for column in range(first, last):
                 share[column] = weight if own[column] == others[column * stride + dx] else 0
 
 
 @njit(cache=True, nogil=True)
-def _columns(width: int, columns: int, dx: int, stride: int) -> tuple[int, int]:
+def columns_inside(width: int, columns: int, dx: int, stride: int) -> tuple[int, int]:
     """Return the first centre, and the one after the last, whose neighbour at this shift is inside."""
     return max(0, -(dx // stride)), min((width - 1 - dx) // stride + 1, columns)

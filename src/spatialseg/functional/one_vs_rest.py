@@ -4,7 +4,16 @@ import torch
 from torch import Tensor
 
 
-def one_vs_rest(prediction: Tensor, target: Tensor, classes: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+def one_vs_rest(target: Tensor, classes: int) -> Tensor:
+    """Return where each class is the target (N, H, W), boolean (N, C, H, W); C = 1 gives the foreground, class 1."""
+    first = 1 if classes == 1 else 0
+    indices = torch.arange(first, first + classes, device=target.device)
+    return target[:, None] == indices.view(1, -1, 1, 1)
+
+
+def maps_of_classes(
+    prediction: Tensor, target: Tensor, classes: int, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
     """Turn a batch of C classes into N·C foreground maps and their ground truth.
 
     Args:
@@ -28,16 +37,15 @@ def one_vs_rest(prediction: Tensor, target: Tensor, classes: int, ignore_index: 
             f"{(len(prediction), *prediction.shape[2:])} (class index), got {tuple(target.shape)}"
         )
     if not per_class:
-        index = target[:, None]
-        ignored = torch.zeros_like(index, dtype=torch.bool) if ignore_index is None else index == ignore_index
-        wrong = ((index < 0) | (index >= classes)) & ~ignored
+        ignored = torch.zeros_like(target, dtype=torch.bool) if ignore_index is None else target == ignore_index
+        wrong = ((target < 0) | (target >= classes)) & ~ignored
         if bool(wrong.any()):
             image = int(wrong.flatten(1).any(dim=1).int().argmax())
             raise ValueError(
-                f"the target of image {image} of the batch holds the value {index[image][wrong[image]][0]:g}; "
+                f"the target of image {image} of the batch holds the value {target[image][wrong[image]][0]:g}; "
                 f"expected 0 to {classes - 1} or {ignore_index} (ignored)"
             )
-        target = (index == torch.arange(classes, device=target.device).view(1, -1, 1, 1)).to(torch.uint8)
+        target = one_vs_rest(target, classes).to(torch.uint8)
         if ignore_index is not None:
-            target = target.to(torch.int64).masked_fill(ignored, ignore_index)
+            target = target.to(torch.int64).masked_fill(ignored[:, None], ignore_index)
     return prediction.flatten(0, 1), target.flatten(0, 1)

@@ -1,0 +1,88 @@
+"""The one place that decides between a kernel compiled for the CPU and tensor operations: PyTorch's dispatcher.
+
+What has a kernel is an operator of PyTorch: for tensors on the CPU it runs the kernel, for all others its definition in
+tensor operations, to which the kernel is equal. A compiled graph calls the operator as a whole.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache
+from itertools import repeat
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_library: Any = torch.library.Library("spatialseg", "DEF")  # type: ignore[no-untyped-call]
+
+
+def operator(name: str, definition: Function, kernel: Function, mutates: tuple[str, ...] = ()) -> Function:
+    """Make an operator, without gradient.
+
+    Args:
+        name: Of the operator, in the namespace `spatialseg`.
+        definition: What it computes, in tensor operations, without a copy to the host.
+        kernel: The same for tensors on the CPU, of the same arguments. Neither returns an argument or a view of one.
+        mutates: The arguments that are written to.
+
+    Returns:
+        The operator, called like the definition.
+    """
+    _library.define(name + torch.library.infer_schema(definition, mutates_args=mutates))
+    _library.impl(name, definition, "CompositeExplicitAutograd")
+    _library.impl(name, kernel, "CPU")
+    op: Function = getattr(torch.ops.spatialseg, name).default
+    return op
+
+
+def per_image(kernel: Callable[..., Any], *arguments: Any) -> list[Any]:  # noqa: ANN401
+    """Call a kernel once for each image of a batch, on `torch.get_num_threads()` threads, this one among them.
+
+    Args:
+        kernel: What is called.
+        arguments: Of tensors, the first of them the batch's, each call gets the image's part as a NumPy array; a
+            contiguous one can be written to. All else it gets as it is.
+
+    Returns:
+        What each call returned.
+    """
+    columns: list[Any] = [
+        each.detach().contiguous().numpy() if isinstance(each, Tensor) else repeat(each) for each in arguments
+    ]
+    threads = min(len(columns[0]), torch.get_num_threads())
+    if threads == 1:
+        return list(map(kernel, *columns))
+    results = [None] * len(columns[0])
+    calls = enumerate(zip(*columns, strict=False))  # shared: each thread takes the next when it is free
+
+    def work() -> None:
+        for image, parts in calls:
+            results[image] = kernel(*parts)  # without the GIL
+
+    helpers = [_pool(torch.get_num_threads() - 1).submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        wait(helpers)
+    for helper in helpers:
+        helper.result()
+    return results
+
+
+def gathered(results: list[Any], dtype: Any) -> Tensor:  # noqa: ANN401
+    """Return a tensor of what `per_image` returned, of a NumPy type: (N,), or a row for each number, (M, N)."""
+    return torch.from_numpy(np.array(results, dtype).T.copy())
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads that are kept, for starting them takes as long as a small image does."""
+    return ThreadPoolExecutor(threads)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads

@@ -1,0 +1,92 @@
+"""Inner boundary regions and contours of masks."""
+
+import numpy as np
+from numba import njit
+
+from spatialseg.kernels.common import Array
+
+
+@njit(cache=True, nogil=True)
+def eroded(mask: Array, width: int) -> Array:
+    """Erode a mask of values 0 and 1 by a square of side 2·width + 1; beyond the image is 0."""
+    height, columns = mask.shape
+    out = np.zeros(mask.shape, np.uint8)
+    side = 2 * width + 1
+    down = np.zeros(columns, np.int32)  # foreground in the window's rows, for each column
+    for y in range(min(2 * width, height)):
+        for x in range(columns):
+            down[x] += mask[y, x]
+    for y in range(width, height - width):
+        entering, row = mask[y + width], out[y]
+        for x in range(columns):
+            down[x] += entering[x]
+        run = 0
+        for x in range(columns):
+            run = run + 1 if down[x] == side else 0
+            if run >= side:
+                row[x - width] = 1
+        leaving = mask[y - width]
+        for x in range(columns):
+            down[x] -= leaving[x]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def boundary_region_counts(predicted: Array, true: Array, width: int) -> tuple[int, int]:
+    """Count the pixels in the intersection and in the union of two masks' inner boundary regions."""
+    inner_predicted, inner_true = eroded(predicted, width), eroded(true, width)
+    intersection = union = 0
+    for y in range(true.shape[0]):
+        a, b, c, d = predicted[y], inner_predicted[y], true[y], inner_true[y]
+        for x in range(true.shape[1]):
+            one, other = a[x] & (b[x] ^ 1), c[x] & (d[x] ^ 1)
+            intersection += one & other
+            union += one | other
+    return intersection, union
+
+
+@njit(cache=True, nogil=True)
+def contour(mask: Array) -> Array:
+    """Return the pixels of a mask of values 0 and 1 with a neighbour, of four inside the image, that is 0."""
+    height, width = mask.shape
+    out = np.zeros(mask.shape, np.uint8)
+    for y in range(height):
+        row, above, below, out_row = mask[y], mask[max(y - 1, 0)], mask[min(y + 1, height - 1)], out[y]
+        for x in range(1, width - 1):
+            out_row[x] = row[x] & ((above[x] & below[x] & row[x - 1] & row[x + 1]) ^ 1)
+        for x in (0, width - 1):
+            before, after = row[max(x - 1, 0)], row[min(x + 1, width - 1)]
+            out_row[x] = row[x] & ((above[x] & below[x] & before & after) ^ 1)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def matched(contour_from: Array, contour_to: Array, steps: Array) -> tuple[int, int]:
+    """Count the pixels of one contour, and those of them with a pixel of another within some steps.
+
+    Args:
+        contour_from: Values 0 and 1, (H, W), uint8.
+        contour_to: The same.
+        steps: The (row, column) steps allowed, the shortest first, (n, 2).
+    """
+    height, width = contour_from.shape
+    pixels = near = 0
+    for y in range(height):
+        row = contour_from[y]
+        for x in range(width):
+            if row[x] == 0:
+                continue
+            pixels += 1
+            for i in range(len(steps)):
+                there_y, there_x = y + steps[i, 0], x + steps[i, 1]
+                if 0 <= there_y < height and 0 <= there_x < width and contour_to[there_y, there_x]:
+                    near += 1
+                    break
+    return pixels, near
+
+
+@njit(cache=True, nogil=True)
+def contour_counts(predicted: Array, true: Array, steps: Array) -> tuple[int, int, int, int]:
+    """Count the pixels of the predicted contour, of them matched, those of the true contour, of them matched."""
+    one, other = contour(predicted), contour(true)
+    return matched(one, other, steps) + matched(other, one, steps)

@@ -1,0 +1,58 @@
+"""The S-measure's sums."""
+
+import numpy as np
+from numba import njit
+
+from spatialseg.kernels.common import FAST, Array, to_unit
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def quadrant_sums(source: Array, scale: Array, mask: Array, sums: Array) -> None:
+    """Sum what the S-measure needs over the four parts of one image that meet at the centroid of its foreground.
+
+    Args:
+        source: Prediction, (H, W); see `common`, as for `scale` and `mask`.
+        scale: What the source's values stand for.
+        mask: (H, W).
+        sums: What is written: (2, 2, 2, 3), float64; upper or lower, left or right, background or foreground; number of
+            pixels, sum and sum of squares of the prediction.
+    """
+    height, width = mask.shape
+    rows, columns, positives = 0, 0, 0
+    for y in range(height):
+        mask_row = mask[y]
+        in_row = 0
+        across = 0
+        for x in range(width):
+            in_row += mask_row[x] == 1
+            across += x * (mask_row[x] == 1)
+        positives += in_row
+        rows += y * in_row
+        columns += across
+    down = int(np.rint(rows / max(positives, 1))) + 1  # the upper (left) part contains the centroid
+    right = int(np.rint(columns / max(positives, 1))) + 1
+    sums[:] = 0
+    prediction_row = np.empty(width)
+    for y in range(height):
+        mask_row = mask[y]
+        to_unit(source[y], scale, mask_row, prediction_row)
+        below = int(y >= down)
+        for side in range(2):
+            foreground = background = 0
+            inside = inside_squares = outside = outside_squares = 0.0
+            for x in range(right if side else 0, width if side else right):
+                value = prediction_row[x]
+                one, zero = mask_row[x] == 1, mask_row[x] == 0
+                foreground += one
+                background += zero
+                inside += value * one
+                inside_squares += value * value * one
+                outside += value * zero
+                outside_squares += value * value * zero
+            part = sums[below, side]
+            part[0, 0] += background
+            part[0, 1] += outside
+            part[0, 2] += outside_squares
+            part[1, 0] += foreground
+            part[1, 1] += inside
+            part[1, 2] += inside_squares
