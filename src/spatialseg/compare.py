@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spatialseg.data import SegmentationDataModule
-from spatialseg.data.module import EvaluationSamples
+from spatialseg.data.samples import EvaluationSamples
 from spatialseg.functional import weighted_f_measure
 from spatialseg.metrics import saliency_metrics
 from spatialseg.task import SegmentationTask
