@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from spatialseg.data.files import DataError, few, list_images, read_map, read_mask
+from spatialseg.data.files import few, list_images, read_map, read_mask
+from spatialseg.data.source import DataError
 from spatialseg.metrics.conventions import DEFAULT, PRESETS, Conventions
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.report.table import Column, Table
@@ -101,14 +102,15 @@ def score(
     results = []
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         for method, dataset, files, lacking, extra in pairs:
-            counted = pool.map(lambda name, files=files: _count(name, *files[name], conventions, strict), files)
+            tasks = ((name, *paths, conventions, strict) for name, paths in files.items())
+            counted = pool.map(lambda task: _count(*task), tasks)
             what = f"Scoring {method} on {dataset}"
             shown = track(counted, what, len(files), transient=True, disable=not progress, console=Console(stderr=True))
             found = list(shown)
             if faults := [each for each in found if isinstance(each, str)]:
                 raise ScoringError(f"{method} on {dataset}: {len(faults)} files: {'; '.join(faults[:5])}")
             counts = [each for each in found if not isinstance(each, str)]
-            if all(each.highest == 1 for each in counts):
+            if max(each.highest for each in counts) == 1:
                 raise ScoringError(
                     f"{method} on {dataset}: no grey level in {len(counts)} maps is above 1 (of 255); "
                     "they seem to be saved as 0 and 1: multiply them by 255"
@@ -140,7 +142,7 @@ def _count(name: str, map_path: Path, mask_path: Path, conventions: Conventions,
             found = f"{prediction.shape[1]}×{prediction.shape[0]}"
             return f"{map_path} has {found} pixels, its mask {width}×{height}"
         prediction = np.array(Image.fromarray(prediction).resize((width, height), Image.Resampling.BILINEAR))
-    image = count_image(name, torch.from_numpy(prediction), torch.from_numpy(mask == 1), conventions)
+    image = count_image(name, torch.from_numpy(prediction), torch.from_numpy(mask.view(np.bool_)), conventions)
     return _Counted(image, float(highest), resized)
 
 
@@ -160,7 +162,7 @@ def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
     """Return the table: method, data set, images scored of those expected, and every measure."""
     columns = [Column(key, key) for key in ("method", "dataset", "images")]
     columns += [Column(measure.name, measure.label, measure.better) for measure in results[0].scores.measures]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"method": one.method, "dataset": one.dataset, "images": f"{len(one.scores)}/{one.expected}"}
         | {name: float(value) for name, value in one.scores.figures().items()}
         | {"missing": one.missing, "extra": one.extra, "resized": one.resized, "empty": one.empty}
@@ -195,22 +197,25 @@ def _draw(
     written = []
     for dataset in gt if options.figures != "none" else ():
         here = {one.method: one.scores for one in results if one.dataset == dataset}
+        curves = {
+            method: {name: scores.mean_curve(name) for name in ("f", "precision", "recall")}
+            for method, scores in here.items()
+        }
         written.append(options.out / f"curves_{dataset}.{options.figures}")
-        draw_curves(here, dataset).savefig(written[-1])
+        draw_curves(dataset, curves).savefig(written[-1], dpi=120)
     for one in results if options.sheet > 0 else ():
         maps = _by_stem(pred[one.method] / one.dataset if len(gt) > 1 else pred[one.method])
         masks = _by_stem(gt[one.dataset])
-        values = one.scores.columns["weighted_f"]
-        ranked = [one.scores.names[place] for place in np.argsort(values) if not math.isnan(values[place])]
+        value = dict(zip(one.scores.names, one.scores.columns["weighted_f"], strict=True))
+        ranked = sorted((name for name in value if not math.isnan(value[name])), key=value.__getitem__)
         count = min(options.sheet, max(1, len(ranked) // 2))
-        shown = []
-        for names in (ranked[:count], ranked[::-1][:count]):
-            for name in names:
-                value = values[one.scores.names.index(name)]
-                shown.append((f"{name}: {value:.3f}", read_map(maps[name]), read_mask(masks[name], 1, 127)))
+        shown = [
+            [(f"{name}: {value[name]:.3f}", read_map(maps[name]) / 255, read_mask(masks[name], 1)) for name in names]
+            for names in (ranked[:count], ranked[::-1][:count])
+        ]
         title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"
         written.append(options.out / f"sheet_{one.method}_{one.dataset}.png")
-        draw_sheet(shown, title, rows=2).savefig(written[-1])
+        draw_sheet(title, shown).savefig(written[-1], dpi=120)
     return written
 
 
