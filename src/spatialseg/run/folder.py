@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from spatialseg.hints import did_you_mean
+
 if TYPE_CHECKING:
-    from spatialseg.metrics.scores import Scores
+    from spatialseg.scores import Scores
 
 TIME = "%Y-%m-%d_%H-%M-%S"
 
@@ -121,6 +122,11 @@ class RunFolder:
         return True
 
     @property
+    def wandb(self) -> Path | None:
+        """What W&B keeps of the run, if it was started."""
+        return max(self.path.glob("wandb/*run-*"), default=None)
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end: there is a summary, and it says so."""
         return self.summary.is_file() and bool(self.read_summary().get("finished"))
@@ -156,7 +162,7 @@ class RunFolder:
         for path in (self.images, self.curves):
             if not path.is_file():
                 raise RunError(f"{self.path} holds no scores of a test: {path.name} is missing; run its test first")
-        from spatialseg.metrics.scores import Scores  # here, because it brings torch
+        from spatialseg.scores import Scores  # here, because whoever only looks for runs does not need it
 
         return Scores.load(self.path)
 
@@ -234,11 +240,9 @@ def find_runs(name: str | Path, runs: str | Path = "runs", data: str | None = No
             newest[run.seed] = run
     if not newest:
         known = sorted({"/".join(path.parts[-3:-1]) for path in Path(runs).glob("*/*/seed*")})
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
         what = "no run of it is finished" if folder.is_dir() else f"there is no folder {folder}"
         raise RunError(
-            f"{str(name)!r} is no finished run: {what}{hint}; give a run folder or EXPERIMENT/DATA, "
-            f"of which there are in {runs}: {', '.join(known) or 'none'}"
+            f"{str(name)!r} is no finished run: {what}{did_you_mean(str(name), known)}; "
+            f"give a run folder or EXPERIMENT/DATA, of which there are in {runs}: {', '.join(known) or 'none'}"
         )
     return [newest[seed] for seed in sorted(newest)]
