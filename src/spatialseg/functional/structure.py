@@ -46,13 +46,16 @@ def structure_measure_of(maps: Maps, alpha: float = 0.5) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+    return structure_measure_from_sums(quadrant_sums_of(maps), alpha)
+
+
+def quadrant_sums_of(maps: Maps) -> Tensor:
+    """Sum."""
     if maps.source.device.type == "cpu":
         from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
 
-        sums = compiled.quadrant_sums(maps)
-    else:
-        sums = quadrant_sums(maps)
-    return structure_measure_from_sums(sums, alpha)
+        return compiled.quadrant_sums(maps)
+    return quadrant_sums(maps)
 
 
 def structure_measure_from_sums(sums: Tensor, alpha: float = 0.5) -> Tensor:

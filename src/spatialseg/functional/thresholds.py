@@ -51,13 +51,16 @@ def threshold_counts(
 
 def threshold_counts_of(maps: Maps) -> ThresholdCounts:
     """Do the same for maps that `as_maps` has checked."""
+    return threshold_counts_from_histograms(level_histograms_of(maps))
+
+
+def level_histograms_of(maps: Maps) -> Tensor:
+    """Count."""
     if maps.source.device.type == "cpu":
         from spatialseg.functional import compiled  # imports Numba, which not every user of this package needs
 
-        counts = compiled.level_histograms(maps)
-    else:
-        counts = level_histograms(maps)
-    return threshold_counts_from_histograms(counts)
+        return compiled.level_histograms(maps)
+    return level_histograms(maps)
 
 
 def threshold_counts_from_histograms(counts: Tensor) -> ThresholdCounts:

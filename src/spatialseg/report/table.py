@@ -7,10 +7,10 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -63,6 +63,7 @@ class Table:
         title: Stands above the table.
         caption: Stands below it: the conventions that the numbers rest on.
         group: Key of the column within whose (adjacent) equal values the best is sought, such as the data set.
+        facts: What else the JSON file is to say, for programs.
     """
 
     columns: Sequence[Column]
@@ -70,6 +71,7 @@ class Table:
     title: str = ""
     caption: str = ""
     group: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def csv(self) -> str:
         """Return the table as CSV: keys as header, numbers in full."""
@@ -80,9 +82,9 @@ class Table:
         return file.getvalue()
 
     def json(self) -> str:
-        """Return title, caption and rows as JSON, numbers in full."""
+        """Return title, caption, facts and rows as JSON, numbers in full."""
         rows = [{key: _plain(value) for key, value in row.items()} for row in self.rows]
-        return json.dumps({"title": self.title, "caption": self.caption, "rows": rows}, indent=2) + "\n"
+        return json.dumps({"title": self.title, "caption": self.caption, **self.facts, "rows": rows}, indent=2) + "\n"
 
     def markdown(self) -> str:
         """Return the table in GitHub's Markdown."""
