@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from spatialseg.callbacks import EpochLines, KeepLast, SavePredictions, ValidationPictures
 from spatialseg.data import DataError, SegmentationDataModule
+from spatialseg.run.callbacks import EpochLines, KeepLast, SavePredictions, ValidationPictures
 from spatialseg.task import NonFiniteLossError, SegmentationTask
 
 PACKAGES = ("spatialseg", "torch", "torchvision", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm")

@@ -20,10 +20,10 @@ from wandb.proto import wandb_internal_pb2
 
 from spatialseg.cli import COMMANDS, main
 from spatialseg.compare import paired_bootstrap
-from spatialseg.run import automatic_precision
+from spatialseg.run.cli import automatic_precision
 from spatialseg.task import SegmentationTask
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base")
 
 
@@ -248,7 +248,7 @@ def test_ctrl_c_writes_the_last_checkpoint_and_training_goes_on_from_it(small, t
     epochs = stopped["epoch"] + 2
     main(["fit", *configs(EXPERIMENTS[0]), *small, "--ckpt_path", str(last), f"--trainer.max_epochs={epochs}"])
     resumed = max((tmp_path / "runs").glob("*/*/*/*"))
-    assert resumed != pictures.parents[1]
+    assert resumed != pictures.parents[2]
     continued = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
     assert continued["epoch"] == epochs - 1 and continued["global_step"] > stopped["global_step"]
 
