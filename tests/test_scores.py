@@ -50,7 +50,7 @@ def test_figures_are_those_of_the_metric_classes(dtype):
             metrics.update(prediction[None], target[None])
     expected = {name: value.item() for name, value in metrics.compute().items()}
     figures = score(foreground_maps(dtype)).figures()
-    assert list(figures) == list(available_measures())
+    assert list(figures) == [name for name in available_measures() if name != "weighted_f_cut"]
     assert figures == pytest.approx(expected, abs=1e-12)
 
 
@@ -64,6 +64,21 @@ def test_conventions_are_followed(empty_target):
     scores = score(foreground_maps(torch.float32), conventions)
     assert scores.figures()["weighted_f"] == pytest.approx(metric.compute().item(), abs=1e-12)
     assert np.isnan(scores.columns["weighted_f"]).sum() == (empty_target == "skip")
+
+
+@pytest.mark.parametrize("empty_target", ["skip", "strict"])
+def test_maps_are_cut(empty_target):
+    conventions = Conventions(empty_target=empty_target, cuts=(0.2, 0.5, 0.9), cut=0.9)
+    scores = score(foreground_maps(torch.float32), conventions)
+    for place, cut in enumerate(conventions.cuts):
+        metric = WeightedFMeasure(empty_target=empty_target)
+        with pytest.warns(UserWarning, match="without foreground"):
+            for _, prediction, target in foreground_maps(torch.float32):
+                metric.update((prediction >= cut)[None].float(), target[None])
+        assert scores.mean_curve("weighted_f")[place] == pytest.approx(metric.compute().item(), abs=1e-6)
+    assert scores.figures()["weighted_f_cut"] == scores.mean_curve("weighted_f")[2]
+    with pytest.raises(ValueError, match="one of the cuts"):
+        Conventions(cuts=(0.2,), cut=0.5)
 
 
 def test_figures_of_classes_are_those_of_the_metric_classes():

@@ -38,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
         describe(rest)
     elif command == "score":
-        from spatialseg.scoring import main as score
+        from spatialseg.score import main as score
 
         score(rest)
     elif command == "compare":

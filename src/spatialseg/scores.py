@@ -57,7 +57,7 @@ class Scores:
     columns: dict[str, Array]
     """Values, (N,) each: those of `FACTS`, of every measure, and what measures of the data set are ratios of."""
     curves: dict[str, Array] = field(default_factory=dict)
-    """Values at the thresholds k/255, (N, 256) each."""
+    """Values over thresholds, (N, thresholds) each: k/255, or the cuts of the conventions for `weighted_f`."""
     measures: tuple[Measure, ...] = ()
     conventions: dict[str, Any] = field(default_factory=dict)
     """How the images were scored."""
@@ -99,9 +99,10 @@ class Scores:
         }
 
     def mean_curve(self, name: str, weights: Array | None = None) -> Array:
-        """Return the mean over images of a curve, (..., 256)."""
+        """Return the mean over images of a curve, (..., thresholds); images without a value are left out."""
         weights = np.ones(len(self)) if weights is None else weights
-        mean: Array = weights @ self.curves[name] / weights.sum(axis=-1)[..., None]
+        known = ~np.isnan(self.curves[name])
+        mean: Array = weights @ np.where(known, self.curves[name], 0) / (weights @ known)
         return mean
 
     def _figure(self, measure: Measure, of_class: str, weights: Array | None) -> Any:  # noqa: ANN401
@@ -153,7 +154,7 @@ class Scores:
             writer.writerows(zip(self.names, *texts, strict=True))
         about = {"measures": [asdict(measure) for measure in self.measures], "conventions": self.conventions}
         curves: Mapping[str, Any] = {"names": self.names, "about": json.dumps(about), **self.curves}
-        np.savez_compressed(folder / f"{_curves(stem)}.npz", **curves)
+        np.savez_compressed(folder / f"{stem.replace('images', 'curves')}.npz", **curves)
 
     @classmethod
     def load(cls, folder: Path, stem: str = "images") -> "Scores":
@@ -162,7 +163,7 @@ class Scores:
         Raises:
             ValueError: A file is missing or damaged, or the two do not belong together; names it.
         """
-        table, curves = folder / f"{stem}.csv", folder / f"{_curves(stem)}.npz"
+        table, curves = folder / f"{stem}.csv", folder / f"{stem.replace('images', 'curves')}.npz"
         try:
             with table.open(newline="") as file:
                 (_, *head), *rows = csv.reader(file)
@@ -182,7 +183,3 @@ class Scores:
             raise ValueError(f"{table} and {curves} hold different images; test the run again")
         measures = tuple(Measure(**{**each, "of": tuple(each["of"])}) for each in about["measures"])
         return cls(names, dict(zip(head, values.T.copy(), strict=True)), arrays, measures, about["conventions"])
-
-
-def _curves(stem: str) -> str:
-    return "curves" if stem == "images" else f"curves_{stem}"

@@ -1,5 +1,7 @@
 """Batches: augmentation keeps image and mask together, evaluation resizes and pads, order is reproducible."""
 
+import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from torch.nn.functional import interpolate
 from torchvision import tv_tensors
 
 from spatialseg.data import DataError, FolderPairs, ProceduralScenes, SegmentationDataModule
-from spatialseg.data.module import Augment, EvaluationSamples, PadToStride, SeededSampler
+from spatialseg.data.module import SeededSampler
+from spatialseg.data.samples import Augment, EvaluationSamples, PadToStride
 from spatialseg.data.source import SPLITS
 from spatialseg.functional import distance_to_foreground
 
@@ -304,6 +307,32 @@ class TestSetup:
         folder = make_pairs(tmp_path)
         (folder / "images/a03.png").write_bytes(b"")
         with pytest.raises(DataError, match=r"a03\.png: the file is empty"):
+            SegmentationDataModule(FolderPairs(folder)).setup("fit")
+
+    @pytest.mark.parametrize(
+        ("argument", "value"),
+        [
+            *itertools.product(("size", "eval_size", "batch_size", "eval_batch_size", "stride"), (0, -64)),
+            *itertools.product(("num_workers", "seed", "color_jitter"), (-1,)),
+            ("color_jitter", float("nan")),
+            *itertools.product(("crop_scale",), ((0, 1), (0.5, 1.5), (0.9, 0.5), (-1, 1))),
+        ],
+    )
+    def test_arguments_out_of_range(self, argument, value):
+        with pytest.raises(ValueError, match=rf"^{argument} must be .*, got {re.escape(str(value))}"):
+            SegmentationDataModule(**{argument: value})
+
+    @pytest.mark.parametrize("split", ["val", "test"])
+    def test_an_empty_split_is_found_before_training(self, split, tmp_path, make_pairs):
+        module = SegmentationDataModule(ProceduralScenes(train=2, **{"val": 1, "test": 1, split: 0}))
+        for stage in ("fit", "validate" if split == "val" else "test"):
+            with pytest.raises(DataError, match=f"the {split} split is empty"):
+                module.setup(stage)
+        module.setup("test" if split == "val" else "validate")
+        folder = make_pairs(tmp_path)
+        for part in {"train", "val", "test"} - {split}:
+            (folder / f"{part}.txt").write_text(f"a0{len(part)}")
+        with pytest.raises(DataError, match=f"no {split} split"):
             SegmentationDataModule(FolderPairs(folder)).setup("fit")
 
     def test_workers_by_default(self, tmp_path):

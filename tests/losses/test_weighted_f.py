@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from spatialseg.data.distance import AddDistance
 from spatialseg.functional import weighted_counts, weighted_f_measure
-from spatialseg.losses import AddDistance, WeightedFBetaLoss, build_loss
+from spatialseg.losses import WeightedFBetaLoss, build_loss
 
 from .batches import batch
 
@@ -105,13 +106,6 @@ def test_given_distance_changes_nothing(channels):
         torch.testing.assert_close(loss(logits, target, distance=distance), loss(logits, target))
     with pytest.raises(ValueError, match="distance must have"):
         WeightedFBetaLoss()(logits, target, distance=distance[..., :-1])
-
-
-def test_distance_of_a_mask_with_ignored_pixels():
-    sample = AddDistance(ignore_index=7)({"mask": torch.tensor([[7, 0, 0, 1]], dtype=torch.uint8), "name": "a"})
-    assert sample["distance"].tolist() == [[3, 2, 1, 0]] and sample["name"] == "a"
-    several = AddDistance(2, ignore_index=0)({"mask": torch.tensor([[0, 1]])})["distance"]
-    assert several.tolist() == [[[math.inf, math.inf]], [[1, 0]]]
 
 
 @pytest.mark.parametrize("dependency", DEPENDENCIES)

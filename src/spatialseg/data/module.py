@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision import tv_tensors
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
-from spatialseg.data.files import check_images, image_tensor, list_images, read_image, stem
+from spatialseg.data.distance import AddDistance
+from spatialseg.data.samples import Augment, Batch, EvaluationSamples, ImageFolder, PadToStride, TrainingSamples
 from spatialseg.data.scenes import ProceduralScenes
-from spatialseg.data.source import DataError, Sample, Source, raise_problems
-
-Batch = dict[str, Any]
+from spatialseg.data.source import SPLITS, DataError, Source, Split
 
 
 class SeededSampler(Sampler[tuple[int, int]]):
@@ -47,122 +41,6 @@ class SeededSampler(Sampler[tuple[int, int]]):
         order = torch.randperm(self.length, generator=generator)
         seeds = torch.randint(2**31, (self.length,), generator=generator)
         yield from zip(order.tolist(), seeds.tolist(), strict=True)
-
-
-class Augment:
-    """A random crop of the image and its mask, resized to a square, perhaps mirrored, its colours shifted.
-
-    Args:
-        size: Side of the crop in pixels.
-        scale: Range of the crop's area as a share of the image's.
-        flip: Mirror left and right half of the time.
-        color_jitter: Brightness, contrast and saturation change by up to this factor; 0 leaves them.
-    """
-
-    def __init__(self, size: int, scale: tuple[float, float], flip: bool, color_jitter: float) -> None:
-        self.size = [size, size]
-        self.crop = v2.RandomResizedCrop(size, scale=scale)
-        self.flip = v2.RandomHorizontalFlip(0.5 if flip else 0.0)
-        self.jitter = v2.ColorJitter(color_jitter, color_jitter, color_jitter) if color_jitter else v2.Identity()
-
-    def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[Tensor, Tensor]:
-        """Return the image, uint8 (3, S, S), and its mask, uint8 (S, S), augmented alike."""
-        window = self.crop.make_params([image])
-        window = [window[key] for key in ("top", "left", "height", "width")]
-        image = F.resize(F.crop(image, *window), self.size, antialias=True)
-        # A mask's own resize takes the upper left of the pixels that meet, half a pixel off; this one the middle.
-        mask = tv_tensors.wrap(
-            F.resize(F.crop(mask, *window).as_subclass(Tensor)[None], self.size, F.InterpolationMode.NEAREST_EXACT)[0],
-            like=mask,
-        )
-        image, mask = self.flip(image, mask)
-        return self.jitter(image).as_subclass(Tensor), mask.as_subclass(Tensor)
-
-
-class TrainingSamples(Dataset[Batch]):
-    """A source's samples, augmented; indexed by (index, seed of the augmentation)."""
-
-    def __init__(self, samples: Dataset[Sample], augment: Augment, add: Callable[[Batch], Batch] | None = None) -> None:
-        self.samples = samples
-        self.augment = augment
-        self.add = add
-
-    def __getitem__(self, draw: tuple[int, int]) -> Batch:
-        index, seed = draw
-        sample = self.samples[index]
-        state = torch.get_rng_state()  # fork_rng and manual_seed would visit the accelerators as well, 80 times as slow
-        torch.default_generator.manual_seed(seed)
-        image, mask = self.augment(sample["image"], sample["mask"])
-        torch.set_rng_state(state)
-        batch: Batch = {"image": image, "mask": mask.long(), "name": sample["name"]}
-        return self.add(batch) if self.add else batch
-
-
-class EvaluationSamples(Dataset[Batch]):
-    """A source's samples, the image resized to a square or to a long side of `size`, the mask as it is."""
-
-    def __init__(self, samples: Dataset[Sample], size: int, keep_aspect: bool = False) -> None:
-        self.samples = samples
-        self.size = size
-        self.keep_aspect = keep_aspect
-
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Batch:
-        sample: dict[str, Any] = dict(self.samples[index])
-        image = sample["image"].as_subclass(Tensor)
-        height, width = image.shape[-2:]
-        size = (self.size, self.size)
-        if self.keep_aspect:
-            scale = self.size / max(height, width)
-            size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        batch: Batch = {"image": F.resize(image, list(size), antialias=True), "name": sample["name"]}
-        batch |= {"size": size, "native": (height, width)}
-        if "mask" in sample:
-            batch["mask"] = sample["mask"].as_subclass(Tensor).long()
-        return batch
-
-
-class PadToStride:
-    """Collate evaluation samples: grey at the bottom and right, to the smallest common multiple of `stride`."""
-
-    grey = 128  # disturbs a network less than black does, for it is about 0 once normalised
-
-    def __init__(self, stride: int) -> None:
-        self.stride = stride
-
-    def __call__(self, samples: Sequence[Batch]) -> Batch:
-        """Return one batch; masks, names and sizes stay lists, for they differ from image to image."""
-        batch: Batch = {key: [sample[key] for sample in samples] for key in samples[0]}
-        height, width = (-(-max(sides) // self.stride) * self.stride for sides in zip(*batch["size"], strict=True))
-        image = batch["image"][0].new_full((len(samples), 3, height, width), self.grey)
-        for canvas, part in zip(image, batch["image"], strict=True):
-            canvas[:, : part.shape[1], : part.shape[2]] = part
-        return batch | {"image": image}
-
-
-class ImageFolder(Dataset[dict[str, Any]]):
-    """Images without masks: one file, or all below a folder."""
-
-    def __init__(self, root: str | Path) -> None:
-        root = Path(root).expanduser()
-        if root.is_file():
-            self.files = {stem(root.name): root}
-        elif root.is_dir():
-            self.files, problems = list_images(root)
-            raise_problems(f"images in {root}", problems if self.files else ["there are none"])
-        else:
-            raise DataError(f"no file or folder {str(root.absolute())!r} to predict on")
-        self.names = list(self.files)
-        raise_problems(f"images in {root}", check_images(list(self.files.values()), str(root)))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        name = self.names[index]
-        return {"image": image_tensor(read_image(self.files[name])), "name": name}
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -199,6 +77,9 @@ class SegmentationDataModule(LightningDataModule):
         classes: Number of classes of the source; 1 means binary.
         class_names: One name per class.
         name: The source's name.
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
     def __init__(
@@ -219,6 +100,15 @@ class SegmentationDataModule(LightningDataModule):
         predict_root: str | None = None,
     ) -> None:
         super().__init__()
+        at_least_1 = {"size": size, "eval_size": eval_size, "batch_size": batch_size, "stride": stride}
+        at_least_1 |= {"eval_batch_size": eval_batch_size}
+        at_least_0 = {"num_workers": num_workers, "color_jitter": color_jitter, "seed": seed}
+        for argument, value in (at_least_1 | at_least_0).items():
+            least = int(argument in at_least_1)
+            if value is not None and not value >= least:
+                raise ValueError(f"{argument} must be at least {least}, got {value}")
+        if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale must be two shares of the image's area, 0 < a ≤ b ≤ 1, got {crop_scale}")
         if size % stride:
             raise ValueError(
                 f"size must be a multiple of the stride {stride}, got {size}; try {-(-size // stride) * stride}"
@@ -233,11 +123,7 @@ class SegmentationDataModule(LightningDataModule):
             num_workers = 0 if self.source.in_memory else min(8, (os.cpu_count() or 1) // 2)
         self.num_workers = num_workers
         self.augment = Augment(size, crop_scale, flip, color_jitter)
-        self.add: Callable[[Batch], Batch] | None = None
-        if distances:
-            from spatialseg.losses import AddDistance  # imports the networks' library, which takes seconds
-
-            self.add = AddDistance(self.source.classes)
+        self.add = AddDistance(self.source.classes) if distances else None
         self.stride = stride
         self.seed = seed
         self.predict_root = predict_root
@@ -247,14 +133,20 @@ class SegmentationDataModule(LightningDataModule):
         self._checked = False
 
     def setup(self, stage: str) -> None:
-        """Check the data, once; to predict on a folder needs no source.
+        """Check the data, once, and that there are images of every split; to predict on a folder needs no source.
 
         Raises:
             DataError: Listing every problem found.
         """
-        if not (self._checked or (stage == "predict" and self.predict_root)):
+        if stage == "predict" and self.predict_root:
+            return
+        if not self._checked:
             self.source.check()
             self._checked = True
+        needed: dict[str, tuple[Split, ...]] = {"fit": SPLITS, "validate": ("val",)}
+        for split in needed.get(stage, ("test",)):
+            if not len(self.source.dataset(split)):  # type: ignore[arg-type]
+                raise DataError(f"data set {self.name!r}: the {split} split is empty; a training needs all three")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return augmented, shuffled training batches; a last smaller one is left out unless it is the only one."""

@@ -6,10 +6,9 @@ import pkgutil
 from spatialseg.losses.base import SegmentationLoss
 from spatialseg.losses.lal import LocallyAdaptiveLoss
 from spatialseg.losses.registry import LossSum, LossTerm, available_losses, build_loss, register_loss
-from spatialseg.losses.weighted_f import AddDistance, WeightedFBetaLoss
+from spatialseg.losses.weighted_f import WeightedFBetaLoss
 
 __all__ = [
-    "AddDistance",
     "LocallyAdaptiveLoss",
     "LossSum",
     "LossTerm",

@@ -1,14 +1,14 @@
 """The weighted F-measure as a loss."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from spatialseg.functional import WeightedCounts, distance_to_foreground, f_measure_from_counts, weighted_counts
+from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_counts
 from spatialseg.functional.weighted_f import Dependency, Importance
-from spatialseg.losses.base import SegmentationLoss, mean_over_present, one_vs_rest, probabilities
+from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities
 from spatialseg.losses.registry import register_loss
 
 
@@ -99,7 +99,7 @@ class WeightedFBetaLoss(SegmentationLoss):
         Args:
             logits: Scores before sigmoid or softmax, shape (N, C, H, W); C = 1 means binary.
             target: Binary (N, H, W) or (N, 1, H, W) in {0, 1}, multi-class (N, H, W) in [0, C); or `ignore_index`.
-            distance: What `AddDistance` made, shape (N, H, W) if binary and (N, C, H, W) if not; computed if `None`.
+            distance: To the class's region, shape (N, H, W) if binary and (N, C, H, W) if not; computed if `None`.
 
         Returns:
             The loss reduced as `reduction` says, in [0, 1] per image ([0, ∞) if `log`). 0 with gradient 0 where every
@@ -153,30 +153,3 @@ class WeightedFBetaLoss(SegmentationLoss):
         if self.reduction == "none":
             return loss
         return loss.mean() if self.reduction == "mean" else loss.sum()
-
-
-class AddDistance:
-    """Transform that gives a sample the distance map of its mask, so that the loader's spare cores compute it.
-
-    Place it last: a resized or cropped distance map is wrong.
-
-    Args:
-        classes: The number of classes; 1 for a binary mask.
-        ignore_index: Mask value of the pixels that take no part.
-
-    Example:
-        >>> sample = {"mask": torch.tensor([[1, 0, 0]])}
-        >>> AddDistance()(sample)["distance"]
-        tensor([[0., 1., 2.]])
-    """
-
-    def __init__(self, classes: int = 1, ignore_index: int = 255) -> None:
-        self.classes = classes
-        self.ignore_index = ignore_index
-
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """Return the sample with `distance`: float32 (H, W), or (classes, H, W), in pixels, of its "mask" (H, W)."""
-        mask = torch.as_tensor(sample["mask"])
-        region = one_vs_rest(mask.long()[None], self.classes) & (mask != self.ignore_index)
-        distance = distance_to_foreground(region[0])
-        return {**sample, "distance": distance[0] if self.classes == 1 else distance}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from spatialseg.metrics.iou import MeanIoU
 from spatialseg.metrics.registry import measuring_classes
@@ -18,7 +18,7 @@ def saliency_metrics(full: bool = False, ignore_index: int | None = 255) -> Metr
         full: All registered measures, for a final test, instead of `weighted_f`, `mae` and `iou` alone.
         ignore_index: Target value of the pixels that take no part.
     """
-    classes: dict[str, Any] = {cls.measures[0].name: cls for cls in measuring_classes()}
+    classes: dict[str, Any] = {cls.measures[0].name: cls for cls in measuring_classes() if issubclass(cls, Metric)}
     return MetricCollection(
         {name: cls(ignore_index=ignore_index) for name, cls in classes.items() if full or name in EVERY_EPOCH}
     )

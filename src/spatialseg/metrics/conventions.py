@@ -22,6 +22,10 @@ class Conventions:
         alpha: Weight in [0, 1] of the S-measure's object term against its region term.
         dilation_ratio: Width of Boundary IoU's region, relative to the image diagonal.
         tolerance_ratio: How far from each other contours still match, relative to the image diagonal.
+        cuts: Thresholds at which maps are also cut into masks and given their weighted F-measure; none by default,
+            since that takes longer than all else together.
+        cut: The one of them whose value stands beside the other measures, best chosen on other images.
+        mask_threshold: Grey level of a mask file above which a pixel is foreground (in a file of 0 and 1: where 1).
 
     Raises:
         ValueError: A value is out of its range.
@@ -36,6 +40,9 @@ class Conventions:
     alpha: float = 0.5
     dilation_ratio: float = 0.02
     tolerance_ratio: float = 0.008
+    cuts: tuple[float, ...] = ()
+    cut: float = 0.5
+    mask_threshold: int = 127
 
     def __post_init__(self) -> None:
         """Refuse what cannot be scored with."""
@@ -48,16 +55,26 @@ class Conventions:
             raise ValueError(f"threshold must be in (0, 1], got {self.threshold}")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1], got {self.alpha}")
+        if self.cuts and self.cut not in self.cuts:
+            raise ValueError(f"cut must be one of the cuts {', '.join(map(str, self.cuts))}, got {self.cut}")
 
     def describe(self) -> str:
         """Say in one sentence what is done."""
         empty = {"skip": "left out of Fw", "zero": "Fw = 0", "strict": "Fw = 1 if the prediction is empty too, else 0"}
         return (
             f"Predictions {'stretched to [0, 1]' if self.normalize else 'not stretched'}; "
-            f"Fw: β² = {self.beta2:g}, ties of distance as in SciPy; empty masks: {empty[self.empty_target]}; "
+            f"masks: foreground > {self.mask_threshold}; Fw: β² = {self.beta2:g}, ties of distance as in SciPy; "
+            f"empty masks: {empty[self.empty_target]}; "
             f"F: β² = {self.curve_beta2:g}; F and E: 256 thresholds ≥ k/255, adaptive = twice the mean; "
-            f"IoU (of the data set), bIoU and bF at {self.threshold:g}."
+            f"IoU (of the data set), bIoU and bF at {self.threshold:g}"
+            f"{f'; Fw cut: at {self.cut:g}' if self.cuts else ''}."
         )
 
 
 DEFAULT = Conventions()
+PRESETS = {
+    "default": DEFAULT,
+    "pysodmetrics": Conventions(normalize=True, empty_target="zero", mask_threshold=128),
+    "matlab": Conventions(mask_threshold=128),
+}
+"""The conventions of toolboxes, by name."""

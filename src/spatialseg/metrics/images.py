@@ -97,10 +97,11 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
         values = cls.values(torch.cat([image.counts[cls.count] for image in images]), conventions)
         columns |= {name: value.numpy() for name, value in values.columns.items()}
         curves |= {name: value.numpy() for name, value in values.curves.items()}
-    measures = tuple(measure for cls in taken for measure in cls.measures)
+    measures = tuple(measure for cls in taken for measure in cls.measures if measure.name in columns)
     if classes > 1:
         columns = _by_class(columns, {measure.name for measure in measures}, class_names)
-    return Scores([image.name for image in images], facts | columns, curves, measures, asdict(conventions))
+    settings = asdict(conventions) | {"cuts": list(conventions.cuts)}  # as JSON has it
+    return Scores([image.name for image in images], facts | columns, curves, measures, settings)
 
 
 def _by_class(columns: dict[str, Array], measures: set[str], class_names: Sequence[str]) -> dict[str, Array]:

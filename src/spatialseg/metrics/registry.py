@@ -23,7 +23,7 @@ class ImageValues(NamedTuple):
 
 
 class Measuring(Protocol):
-    """What a class, a `torchmetrics.Metric` with the argument `ignore_index`, has to offer to be registered."""
+    """What a class has to offer to be registered; most are `torchmetrics.Metric` with an argument `ignore_index`."""
 
     measures: ClassVar[tuple[Measure, ...]]
     """Set by `register_measure`."""
