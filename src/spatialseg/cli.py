@@ -46,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
         compare(rest)
     else:
-        from spatialseg.run import run
+        from spatialseg.run.cli import run
 
         run([command, *rest])
 

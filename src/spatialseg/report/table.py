@@ -21,7 +21,7 @@ DASH = "–"
 _LATEX = str.maketrans(
     {mark: f"\\{mark}" for mark in "_%&#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "Δ": r"$\Delta$", "β": r"$\beta$", "²": "$^2$"}
-    | {"–": "--", "−": "$-$", "×": r"$\times$"}
+    | {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "−": "$-$", "×": r"$\times$"}
 )
 
 
@@ -123,7 +123,7 @@ class Table:
             for cells in group:
                 row = next(values)
                 numbers = [
-                    f' data-value="{value!r}"' if isinstance(value := row.get(column.key), int | float) else ""
+                    f' data-value="{value!r}"' if isinstance(value := _plain(row.get(column.key)), int | float) else ""
                     for column in self.columns
                 ]
                 lines.append("".join(f"<td{n}>{cell}</td>" for n, cell in zip(numbers, cells, strict=True)))

@@ -1,38 +1,29 @@
-"""One run: configuration in, a folder with everything about it out."""
+"""The command line of a run: LightningCLI with a run folder."""
 
-import json
 import logging
+import math
 import os
-import platform
-import shlex
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
-import torch
 import wandb
-import yaml
 from jsonargparse import Namespace
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger, WandbLogger
 
-from spatialseg.callbacks import EpochLines, KeepLast, SavePredictions, ValidationPictures
 from spatialseg.data import DataError, SegmentationDataModule
+from spatialseg.metrics import available_measures
+from spatialseg.report.table import Column, Table
+from spatialseg.run.callbacks import EpochLines, KeepLast, SaveMaps, ValidationPictures
+from spatialseg.run.folder import RunError, RunFolder
+from spatialseg.run.loggers import MetricsFile, SaveConfig, start_wandb
+from spatialseg.run.machine import automatic_precision, circumstances
 from spatialseg.task import NonFiniteLossError, SegmentationTask
-
-PACKAGES = ("spatialseg", "torch", "torchvision", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm")
 
 
 def run(args: Sequence[str]) -> None:
@@ -50,38 +41,17 @@ def run(args: Sequence[str]) -> None:
             SegmentationTask,
             SegmentationDataModule,
             save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
+            trainer_defaults={"use_distributed_sampler": False},  # the data module has its own
             auto_configure_optimizers=False,
             args=list(args),
             parser_kwargs={"prog": "python -m spatialseg", "parser_mode": "yaml"},
         )
-    except (DataError, NonFiniteLossError, FileNotFoundError) as error:
+    except (DataError, RunError, NonFiniteLossError, FileNotFoundError) as error:
         _fail(error)
     finally:
         wandb.finish()
-
-
-def automatic_precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
-    """Choose the fastest safe precision of this machine.
-
-    Returns:
-        `"bf16-mixed"` where bfloat16 has its own arithmetic units (recent CUDA devices, CPUs with AMX), `"16-mixed"` on
-        older CUDA devices, else `"32-true"`.
-    """
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if torch.cpu._is_amx_tile_supported() else "32-true"
-
-
-class SaveConfig(SaveConfigCallback):
-    """Store the resolved configuration with the run and in W&B."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Hand the configuration to W&B."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.config.update(config, allow_val_change=True)
 
 
 class RunCLI(LightningCLI):
@@ -92,6 +62,7 @@ class RunCLI(LightningCLI):
         parser.add_argument("--experiment", type=str, default="unnamed", help="Names the run folder and the W&B group.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all run folders.")
         parser.add_argument("--monitor", type=str, default="val/weighted_f", help="Measure of the best checkpoint.")
+        parser.add_argument("--maps", type=bool, default=True, help="Keep the test images' predictions as PNG files.")
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
 
@@ -120,17 +91,23 @@ class RunCLI(LightningCLI):
         """Make the trainer with the run folder's loggers and callbacks, beside those of the configuration."""
         settings = self._settings
         self.folder = self._make_folder()
-        checkpoints = self.folder / "checkpoints"
         self.checkpoint = ModelCheckpoint(
-            checkpoints, "best", monitor=settings.monitor, mode="max", save_last=True, enable_version_counter=False
+            self.folder.checkpoints,
+            self.folder.best.stem,
+            monitor=settings.monitor,
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
         )
         terminal = sys.stdout.isatty()
         callbacks: list[Callback] = [RichProgressBar() if terminal else EpochLines()]
         if self.subcommand == "fit":
-            pictures = ValidationPictures(self.folder / "pictures")
-            callbacks += [self.checkpoint, LearningRateMonitor("step"), pictures, KeepLast(checkpoints)]
-        elif self.subcommand == "predict":
-            callbacks.append(SavePredictions(self.folder / "predictions"))
+            pictures = ValidationPictures(self.folder.pictures)
+            callbacks += [self.checkpoint, LearningRateMonitor("step"), pictures, KeepLast(self.folder)]
+        if self.subcommand == "predict":
+            callbacks.append(SaveMaps(self.folder.predictions))
+        elif settings.maps:
+            callbacks.append(SaveMaps(self.folder.maps))
         configured = self._get(self.config_init, "trainer", default={})
         callbacks += configured.get("callbacks") or []
         logger = configured.get("logger")
@@ -138,44 +115,25 @@ class RunCLI(LightningCLI):
             logger = self._loggers()
         if settings.trainer.fast_dev_run:
             logger = False
-        ours = {"callbacks": callbacks, "logger": logger, "default_root_dir": self.folder}
+        ours = {"callbacks": callbacks, "logger": logger, "default_root_dir": self.folder.path}
         return super().instantiate_trainer(**kwargs, **ours, enable_progress_bar=terminal)
 
-    def _make_folder(self) -> Path:
+    def _make_folder(self) -> RunFolder:
         """Make a new folder; processes that the first one starts, for other devices, share its folder."""
         if "LOCAL_RANK" in os.environ and "SPATIALSEG_RUN" in os.environ:
-            return Path(os.environ["SPATIALSEG_RUN"])
+            return RunFolder(os.environ["SPATIALSEG_RUN"])
         settings = self._settings
-        seed = f"seed{settings.seed_everything}"
-        parent = Path(settings.runs, settings.experiment, self.datamodule.name, seed)
         suffix = "" if self.subcommand == "fit" else f"_{self.subcommand}"
-        while True:
-            folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S}{suffix}"
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                time.sleep(0.2)
-                continue
-            os.environ["SPATIALSEG_RUN"] = str(folder)
-            return folder
+        seed = settings.seed_everything
+        folder = RunFolder.make(settings.runs, settings.experiment, self.datamodule.name, seed, suffix)
+        os.environ["SPATIALSEG_RUN"] = str(folder)
+        return folder
 
     def _loggers(self) -> list[Logger]:
-        loggers: list[Logger] = [CSVLogger(self.folder, name="", version="")]
+        loggers: list[Logger] = [MetricsFile(self.folder.metrics)]
         if self.subcommand == "fit":
-            loggers.append(WandbLogger(experiment=self._start_wandb()))
+            loggers.append(WandbLogger(experiment=start_wandb(self.folder)))
         return loggers
-
-    @rank_zero_only
-    def _start_wandb(self) -> wandb.Run:
-        """Start a W&B run, offline unless WANDB_MODE says otherwise."""
-        experiment, data, seed, when = self.folder.parts[-4:]
-        return wandb.init(
-            project="spatialseg",
-            name=f"{experiment} {data} {seed} {when}",
-            group=f"{experiment}/{data}",
-            tags=[experiment, data, seed],
-            dir=self.folder,
-        )
 
     def before_fit(self) -> None:
         """Say what is about to happen."""
@@ -198,63 +156,75 @@ class RunCLI(LightningCLI):
         if self._settings.trainer.fast_dev_run:
             return
         best = os.path.relpath(self.checkpoint.best_model_path) if self.checkpoint.best_model_path else None
-        (measures,) = self.trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
-        if self.trainer.is_global_zero:
-            self._summarise({"best_checkpoint": best, "train_seconds": round(seconds, 1)}, measures)
+        self.trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
+        self._finish({"best_checkpoint": best, "train_seconds": round(seconds, 1)})
 
     def after_test(self) -> None:
-        """Write the summary and show it."""
-        self._summarise({"checkpoint": self._settings.ckpt_path}, self.trainer.callback_metrics)
+        """Write scores and summary, and show them."""
+        self._finish({"checkpoint": self._settings.ckpt_path})
 
     after_validate = after_test
 
     def after_predict(self) -> None:
         """Say where the predictions are."""
-        self._say(f"predictions: {self.folder / 'predictions'}")
+        self._say(f"predictions: {self.folder.predictions}")
 
-    def _summarise(self, facts: dict[str, Any], measures: Mapping[str, float | Tensor]) -> None:
-        settings = self._settings
-        values = {name: float(value) for name, value in sorted(measures.items())}
-        summary = {
-            "experiment": settings.experiment,
-            "data": self.datamodule.name,
-            "seed": settings.seed_everything,
-            "epochs": self.trainer.current_epoch,
-            **facts,
-            "measures": values,
-            "command": shlex.join(["python", "-m", "spatialseg", *sys.argv[1:]]),
-            "commit": _commit(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-            "precision": settings.trainer.precision,
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        }
-        path = self.folder / "summary.json"
-        path.write_text(json.dumps(summary, indent=2) + "\n")
+    def _finish(self, facts: Mapping[str, Any]) -> None:
+        """Write what came out, once whatever the number of processes, and show it."""
+        if not self.trainer.is_global_zero:
+            return
+        settings, task = self._settings, self.model
+        assert isinstance(task, SegmentationTask)
+        if self.subcommand == "validate":
+            values = {name: float(value) for name, value in sorted(self.trainer.callback_metrics.items())}
+        else:
+            task.test_scores.save(self.folder.path)
+            values = {f"test/{name}": float(value) for name, value in task.test_scores.figures().items()}
+        self.folder.write_summary(
+            {
+                "experiment": settings.experiment,
+                "data": self.datamodule.name,
+                "seed": settings.seed_everything,
+                "finished": True,
+                "epochs": self.trainer.current_epoch,
+                **facts,
+                "measures": {name: None if math.isnan(value) else value for name, value in values.items()},
+                "precision": settings.trainer.precision,
+                **circumstances(),
+            }
+        )
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(values)
+        self._show(values)
 
-        table = Table("measure", "value", title=f"{settings.experiment} on {self.datamodule.name}, {self.subcommand}")
+    def _show(self, values: Mapping[str, float]) -> None:
+        measures = available_measures()
+        rows: list[dict[str, str | int | float | None]] = []
         for name, value in values.items():
-            table.add_row(name, f"{value:.4f}")
-        console = Console(soft_wrap=True, highlight=False)
-        console.print(table)
-        for what, where in self._results(facts.get("best_checkpoint")).items():
-            console.print(f"  {what:16} {where}")
+            measure = measures.get(name.partition("/")[2])
+            rows.append({"name": name, "measure": measure.describe() if measure else name, "value": value})
+        columns = [Column("name", "logged as"), Column("measure", "measure"), Column("value", "value")]
+        Table(columns, rows, f"{self._settings.experiment} on {self.datamodule.name}, {self.subcommand}").print()
+        for what, where in self._results().items():
+            print(f"  {what:16} {where}")
 
-    def _results(self, best: str | None) -> dict[str, str]:
+    def _results(self) -> dict[str, str]:
         """Return where everything is, and what to do next."""
+        folder = self.folder
         found = {
-            "configuration": self.folder / "config.yaml",
-            "best checkpoint": best,
-            "metrics": self.folder / "metrics.csv",
-            "pictures": self.folder / "pictures",
-            "W&B run": next((self.folder / "wandb").glob("*run-*"), None),
-            "summary": self.folder / "summary.json",
+            "configuration": folder.config,
+            "best checkpoint": folder.best,
+            "metrics": folder.metrics,
+            "scores by image": folder.images,
+            "maps": folder.maps,
+            "pictures": folder.pictures,
+            "W&B run": folder.wandb,
+            "summary": folder.summary,
         }
-        lines = {what: str(where) for what, where in found.items() if where and Path(where).exists()}
-        if best:
-            use = f"--config {self.folder / 'config.yaml'} --ckpt_path {best}"
+        lines = {what: str(where) for what, where in found.items() if where and where.exists()}
+        if "best checkpoint" in lines:
+            use = f"--config {folder.config} --ckpt_path {folder.best}"
             lines["next, predict"] = f"python -m spatialseg predict {use} --data.predict_root IMAGES"
             lines["next, test"] = f"python -m spatialseg test {use}"
             if "W&B run" in lines:
@@ -269,15 +239,6 @@ class RunCLI(LightningCLI):
 def _fail(error: Exception) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
-
-
-def _commit() -> str | None:
-    """Return the commit that the package's sources are at, if they lie in a repository."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _quieten() -> None:
