@@ -124,7 +124,9 @@ class EvidenceRun:
         for rate in self.spec.learning_rates:
             run = EvidenceRun(self.spec, self.data, self.arm, TUNING_SEED, rate)
             if not run.done:
-                raise EvidenceError(f"{self.arm} on {self.data}: the rate {rate:g} was not tried; {run.record} is missing")
+                raise EvidenceError(
+                    f"{self.arm} on {self.data}: the rate {rate:g} was not tried; {run.record} is missing"
+                )
             tried[rate] = json.loads((run.record / "summary.json").read_text())["validation"]["weighted_f_cut"]
         return max(tried, key=tried.__getitem__)
 
@@ -200,7 +202,9 @@ def _line(run: EvidenceRun) -> str:
     summary: Mapping[str, Any] = json.loads((run.record / "summary.json").read_text())
     measures = summary["validation"] if run.rate is not None else summary["measures"]
     values = {name.partition("/")[2] or name: value for name, value in measures.items()}
-    shown = [f"{name} {values[name]:.3f}" for name in ("weighted_f", "weighted_f_cut", "iou", "boundary_f") if name in values]
+    shown = [
+        f"{name} {values[name]:.3f}" for name in ("weighted_f", "weighted_f_cut", "iou", "boundary_f") if name in values
+    ]
     return "  ".join([f"{run.experiment} on {run.data}, seed {run.seed}:", *shown])
 
 

@@ -51,7 +51,9 @@ def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
     shown = [measures[name] for name in SHOWN if name in measures]
     columns = [Column("arm", "loss"), Column("seeds", "seeds")]
     columns += [Column(measure.name, measure.label, measure.better, digits=3) for measure in shown]
-    columns += [Column(f"Δ {name}", f"Δ {measures[name].label}, 95 % interval") for name in HEADLINE if name in measures]
+    columns += [
+        Column(f"Δ {name}", f"Δ {measures[name].label}, 95 % interval") for name in HEADLINE if name in measures
+    ]
     rows = []
     for name, arm in arms.items():
         places = [list(measures).index(measure.name) for measure in shown]
