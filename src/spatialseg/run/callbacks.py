@@ -47,12 +47,8 @@ class ValidationPictures(Callback):
     ) -> None:
         """Keep the first images of the validation set."""
         wanted = self.count - len(self._rows)
-        if (
-            trainer.state.fn != TrainerFn.FITTING
-            or trainer.sanity_checking
-            or not trainer.is_global_zero
-            or wanted <= 0
-        ):
+        training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if not training or not trainer.is_global_zero or wanted <= 0:
             return
         assert isinstance(pl_module, SegmentationTask)
         first = {key: value[:wanted] for key, value in batch.items()}
