@@ -142,8 +142,9 @@ class EvidenceRun:
         for name, content in (("shared", self.spec.shared), (self.experiment, settings)):
             configs.append(folder / f"{name}.yaml")
             configs[-1].write_text(yaml.safe_dump(content, sort_keys=False))
-        command = [sys.executable, "-m", "spatialseg", "fit", "--runs", str(runs), "--seed_everything", str(self.seed)]
+        command = [sys.executable, "-m", "spatialseg", "fit"]
         command += [part for path in configs for part in ("--config", str(path))]
+        command += ["--seed_everything", str(self.seed), "--runs", str(runs)]
         newest = next(self.folders(runs), None)
         resumable = newest is not None and not newest.finished and newest.last.is_file()
         return [*command, "--resume", str(newest)] if resumable else command
