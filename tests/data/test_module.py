@@ -3,6 +3,7 @@
 import itertools
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,14 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
-from lightning import LightningModule, Trainer
-from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision import tv_tensors
 
 from spatialseg.data import DataError, FolderPairs, ProceduralScenes, SegmentationDataModule
-from spatialseg.data.module import SeededSampler
 from spatialseg.data.samples import Augment, EvaluationSamples, PadToStride
 from spatialseg.data.source import SPLITS
 from spatialseg.functional import distance_to_foreground
@@ -158,58 +156,9 @@ class TestReproducibility:
 
     def test_the_global_state_is_left_alone(self):
         loader = SegmentationDataModule(scenes(), size=32, batch_size=5).train_dataloader()
-        iterator = iter(loader)
         state = torch.get_rng_state()
-        next(iterator)
+        next(iter(loader))
         assert (torch.get_rng_state() == state).all()
-
-    def test_an_epoch_can_be_chosen(self):
-        sampler = SeededSampler(20, seed=3)
-        passes = [list(sampler) for _ in range(3)]
-        sampler.set_epoch(1)
-        assert list(sampler) == passes[1]
-        assert all(sorted(index for index, _ in draws) == list(range(20)) for draws in passes)
-        assert passes[0] != passes[1] and len({seed for draws in passes for _, seed in draws}) == 60
-
-    def test_ranks_share_out_one_order(self):
-        def rank(number):
-            return DistributedSamplerWrapper(SeededSampler(10), num_replicas=2, rank=number, shuffle=False)
-
-        for _ in range(2):
-            both = [draw for pair in zip(rank(0), rank(1), strict=True) for draw in pair]
-            assert both == list(SeededSampler(10))
-
-    def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(self, tmp_path):
-        class Recorder(LightningModule):
-            def __init__(self):
-                super().__init__()
-                self.weight = torch.nn.Parameter(torch.zeros(()))
-                self.seen = []
-
-            def training_step(self, batch, _):
-                self.seen.append((self.current_epoch, batch["name"], int(batch["image"].sum())))
-                return self.weight * 0
-
-            def validation_step(self, *_):
-                pass
-
-            def configure_optimizers(self):
-                return torch.optim.SGD(self.parameters(), 0.1)
-
-        def fit(epochs, checkpoint=None):
-            recorder = Recorder()
-            options = dict.fromkeys(
-                ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
-            )
-            trainer = Trainer(accelerator="cpu", max_epochs=epochs, limit_val_batches=0, **options)
-            trainer.fit(recorder, SegmentationDataModule(scenes(), size=32, batch_size=5), ckpt_path=checkpoint)
-            trainer.save_checkpoint(tmp_path / "last.ckpt")
-            return recorder.seen
-
-        whole = fit(3)
-        begun = fit(1)
-        assert begun + fit(3, tmp_path / "last.ckpt") == whole
-        assert len({total for *_, total in whole}) == 6
 
 
 class TestEvaluation:
@@ -259,6 +208,17 @@ class TestEvaluation:
         assert [len(batch["mask"]) for batch in module.test_dataloader()] == [3, 1]
         assert max(max(batch["size"][0]) for batch in module.val_dataloader()) == 32
 
+    def test_processes_share_the_images_out(self):
+        """Seven images of two processes are seven, and one process of eight has none."""
+        module = SegmentationDataModule(ProceduralScenes(train=1, val=1, test=7, size=32), size=32, eval_batch_size=2)
+        for world_size in (2, 8):
+            names = []
+            for rank in range(world_size):
+                module.trainer = Mock(global_rank=rank, world_size=world_size)
+                names.append([name for batch in module.test_dataloader() for name in batch["name"]])
+            assert sorted(itertools.chain(*names)) == [f"test_{index:04d}" for index in range(7)]
+        assert names[7] == [] and module.allow_zero_length_dataloader_with_multiple_devices
+
     def test_workers_deliver_the_same(self):
         def batches(workers):
             return list(SegmentationDataModule(scenes(), size=32, batch_size=2, num_workers=workers).test_dataloader())
@@ -266,6 +226,36 @@ class TestEvaluation:
         for one, other in zip(batches(0), batches(1), strict=True):
             assert (one["image"] == other["image"]).all() and one["size"] == other["size"]
             assert all((a == b).all() for a, b in zip(one["mask"], other["mask"], strict=True))
+
+
+class TestCache:
+    @staticmethod
+    def loaders(folder, **options):
+        module = SegmentationDataModule(FolderPairs(folder), size=32, batch_size=3, num_workers=0, **options)
+        return module, module.train_dataloader(), module.val_dataloader()
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_kept_images_are_those_on_disk(self, tmp_path, make_pairs, workers):
+        folder = make_pairs(tmp_path, 12)
+        plain = [list(loader) for loader in self.loaders(folder)[1:] for _ in range(2)]
+        module, *kept = self.loaders(folder, cache_gb=1)
+        module.num_workers = workers
+        kept = [module.train_dataloader(), module.val_dataloader()]
+        (folder / "images").rename(folder / "gone")  # nothing is read any more
+        for expected, batches in zip(plain, [list(loader) for loader in kept for _ in range(2)], strict=True):
+            for one, other in zip(expected, batches, strict=True):
+                assert one["name"] == other["name"] and torch.equal(one["image"], other["image"])
+                assert all(torch.equal(*masks) for masks in zip(one["mask"], other["mask"], strict=True))
+
+    def test_no_more_is_kept_than_was_allowed(self, tmp_path, make_pairs):
+        folder = make_pairs(tmp_path, 12)
+        pair = 12 * 16 * 4  # an image and its mask
+        module, train, _ = self.loaders(folder, cache_gb=3.5 * pair / 1e9)
+        kept = train.dataset.samples
+        assert kept.full and len(kept.kept) == 3 and kept.bytes == 3 * pair and len(kept) == 9
+        assert module.val_dataloader().dataset.samples.kept == {}
+        assert module.train_dataloader().dataset.samples is kept  # decoded once
+        assert len(list(train)) == 3
 
 
 class TestPrediction:
@@ -313,7 +303,7 @@ class TestSetup:
         ("argument", "value"),
         [
             *itertools.product(("size", "eval_size", "batch_size", "eval_batch_size", "stride"), (0, -64)),
-            *itertools.product(("num_workers", "seed", "color_jitter"), (-1,)),
+            *itertools.product(("num_workers", "seed", "color_jitter", "cache_gb"), (-1,)),
             ("color_jitter", float("nan")),
             *itertools.product(("crop_scale",), ((0, 1), (0.5, 1.5), (0.9, 0.5), (-1, 1))),
         ],
