@@ -36,7 +36,7 @@ class SegmentationDataModule(LightningDataModule):
     The data are checked at the start (`Source.check`). What an epoch shows depends on `seed` and the epoch's number
     alone, not on the number of workers nor, batch by batch of all processes together, on the number of processes. A
     training that was interrupted in the middle of an epoch goes on with the batches that an uninterrupted one would
-    have seen. At evaluation every image goes to one process, once.
+    have seen. At evaluation every image goes to one process.
 
     Args:
         source: The data set; procedural scenes by default.
@@ -117,7 +117,6 @@ class SegmentationDataModule(LightningDataModule):
         self.class_names = self.source.class_names
         self.name = self.source.name
         self.cache_gb = cache_gb
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # few images at evaluation, many processes
         self._checked = False
         self._kept: dict[Split, KeptSamples] = {}
 

@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 
 class ShareSampler(DistributedSampler[Any]):
-    """The share of one process of many: every `world_size`-th image, none twice, so perhaps one fewer than others have.
+    """The share of one process of many: every `world_size`-th image, so perhaps one fewer than others have.
 
-    That it is a `DistributedSampler` keeps Lightning from putting its own around it, which would repeat images.
+    No image is repeated, unless there are fewer than processes: one without images would not take part in what the
+    others compute together at the end, and they would wait for it. So it gets the last image, which counts once where
+    scores are gathered by name. Being a `DistributedSampler` keeps Lightning from putting its own around this one.
 
     Args:
         length: Number of images.
@@ -23,7 +25,7 @@ class ShareSampler(DistributedSampler[Any]):
 
     def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
         super().__init__(range(length), world_size, rank)  # type: ignore[arg-type]
-        self.places = range(rank, length, world_size)
+        self.places = range(min(rank, max(length - 1, 0)), length, world_size)
 
     def __len__(self) -> int:
         return len(self.places)
