@@ -5,23 +5,34 @@ EXP ?= saliency_wfb
 DATA ?= shapes
 SEED ?= 0
 ARGS ?=
+TABLE ?= saliency
+
+KNOWN := EXP DATA SEED RESUME RUNS TABLE PRED GT ARGS PYTHON SHELL
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+UNKNOWN = $(filter-out $(KNOWN) -*-%,$(GIVEN))
+$(if $(UNKNOWN),$(error There is no variable $(UNKNOWN). There are: $(filter-out SHELL,$(KNOWN))))
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 EXPERIMENTS = $(patsubst experiments/%.yaml,%,$(filter-out experiments/base.yaml,$(wildcard experiments/*.yaml)))
+TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.yaml))
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint score bench fidelity clean
+.PHONY: help setup .known train test lint score compare evidence tables bench fidelity clean
 
 help: ## Print this list
-	@echo "Usage: make TARGET [EXP=...] [DATA=...] [SEED=...] [ARGS=...] [PYTHON=...]"
+	@echo "Usage: make TARGET [VARIABLE=...]"
 	@echo
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
 	@echo
 	@echo "  EXP    experiment, now $(EXP); there are: $(EXPERIMENTS)"
 	@echo "  DATA   data set, now $(DATA); there are: $(DATASETS)"
 	@echo "  SEED   seed of everything random, now $(SEED)"
+	@echo "  RESUME run folder to go on with, or last: the newest unfinished run of EXP, DATA and SEED"
+	@echo '  RUNS   runs to compare, the baseline first: folders, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
+	@echo "  TABLE  table of evidence, now $(TABLE); there are: $(TABLES)"
+	@echo "  PRED   folder of maps to score against the masks in GT"
 	@echo '  ARGS   goes to the command line as it is, e.g. ARGS="--trainer.max_epochs=2"'
 	@echo "  PYTHON interpreter that makes .venv, now $(PYTHON)"
 
@@ -34,11 +45,13 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-train: ## Train experiment EXP on DATA, test it, and say where the results are
+.known:
 	@test -f "experiments/$(EXP).yaml" -a "$(EXP)" != base || { echo "There is no experiment '$(EXP)'. There are: $(EXPERIMENTS)"; exit 2; }
 	@test -f "experiments/data/$(DATA).yaml" || { echo "There is no data set '$(DATA)'. There are: $(DATASETS)"; exit 2; }
-	@$(MAKE) --no-print-directory $(STAMP)
-	@$(BIN)/python -m spatialseg fit --config experiments/base.yaml --config experiments/$(EXP).yaml --config experiments/data/$(DATA).yaml --seed_everything $(SEED) $(ARGS)
+
+CONFIGS = --config experiments/base.yaml --config experiments/$(EXP).yaml --config experiments/data/$(DATA).yaml
+train: .known $(STAMP) ## Train experiment EXP on DATA, test it, and say where the results are
+	@$(BIN)/python -m spatialseg fit $(CONFIGS) --seed_everything $(SEED) $(if $(RESUME),--resume $(RESUME)) $(ARGS)
 
 test: $(STAMP) lint ## Lint, type-check and run the tests; ARGS goes to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
@@ -50,6 +63,15 @@ lint: $(STAMP) ## Check style and types only
 
 score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to the command
 	@$(BIN)/python -m spatialseg score --pred $(PRED) --gt $(GT) $(ARGS)
+
+compare: $(STAMP) ## Show the runs RUNS on DATA side by side; ARGS goes to the command
+	@$(BIN)/python -m spatialseg compare $(foreach run,$(RUNS),$(if $(findstring /,$(run)),$(run),$(run)/$(DATA))) $(ARGS)
+
+evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one run after the other
+	@$(BIN)/python -m spatialseg evidence $(TABLE) $(ARGS)
+
+tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
+	@$(BIN)/python -m spatialseg tables
 
 bench: $(STAMP) ## Time losses and measures against their peers; results go to benchmarks/results
 	@$(BIN)/python benchmarks/losses.py

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from common import save
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from scipy.stats import kendalltau
 
 from spatialseg.compare import make_data
 from spatialseg.functional import weighted_f_measure
 from spatialseg.losses import WeightedFBetaLoss
+from spatialseg.report.pictures import draw_fidelity
+from spatialseg.report.table import Column, Table
+from spatialseg.run.folder import RunFolder
 from spatialseg.task import SegmentationTask
 
 DEPENDENCIES = ("reference", "local", None)
@@ -30,6 +29,7 @@ DEPENDENCIES = ("reference", "local", None)
 def measure(checkpoints: list[Path], data: dict) -> tuple[NDArray, NDArray]:
     """Return the exact weighted F, (stages, images), and 1 − loss, (dependencies, stages, images)."""
     module = make_data(data)
+    module.setup("test")
     losses = [WeightedFBetaLoss(dependency=dependency, reduction="none") for dependency in DEPENDENCIES]
     exact, approximate = [], []
     for checkpoint in track(checkpoints, "stages"):
@@ -57,40 +57,24 @@ def summarise(exact: NDArray, approximate: NDArray) -> dict[str, float]:
     }
 
 
-def draw(exact: NDArray, approximate: NDArray, names: list[str]) -> Figure:
-    """Draw by how much 1 − loss misses the exact measure, a panel per dependency, a colour per stage."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    figure.suptitle("What the loss takes for the weighted F-measure, less that measure; a point per test image")
-    for axis, name, values in zip(figure.subplots(1, 3, sharey=True), names, approximate, strict=True):
-        axis.axhline(0, color="gray", linewidth=0.8)
-        for stage, (x, y) in enumerate(zip(exact, values - exact, strict=True)):
-            axis.scatter(x, y, s=6, color=f"C{stage}", alpha=0.5, linewidths=0, label=f"stage {stage + 1}")
-        axis.set(title=f"dependency = {name}", xlabel="weighted F, exact", xlim=(0, 1))
-        axis.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("(1 − loss) − weighted F")
-    figure.axes[0].legend(fontsize=8, markerscale=2, loc="lower left")
-    return figure
-
-
 def main() -> None:
     """Write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run folder, for its data")
     parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoints, the earliest first")
     options = parser.parse_args()
-    settings = yaml.safe_load((options.run / "config.yaml").read_text())
-    exact, approximate = measure(options.checkpoints, settings["data"])
-    names = [str(dependency) for dependency in DEPENDENCIES]
-    rows = {name: summarise(exact, values) for name, values in zip(names, approximate, strict=True)}
+    run = RunFolder(options.run)
+    exact, approximate = measure(options.checkpoints, run.read_config()["data"])
+    values = {str(dependency): each for dependency, each in zip(DEPENDENCIES, approximate, strict=True)}
+    rows = {name: summarise(exact, each) for name, each in values.items()}
 
     stages, images = exact.shape
-    table = Table("dependency", *next(iter(rows.values())), title=f"{stages} stages, {images} test images each")
-    for name, row in rows.items():
-        table.add_row(name, *(f"{value:.4f}" for value in row.values()))
-    Console().print(table)
-    data = options.run.resolve().parents[1].name
+    columns = [Column(key, key.replace("_", " ")) for key in ("dependency", *rows["None"])]
+    title = f"{stages} stages, {images} test images each"
+    Table(columns, [{"dependency": name, **row} for name, row in rows.items()], title).print()
+    data = run.data
     picture = Path("runs", f"fidelity_{data}.png")
-    draw(exact, approximate, names).savefig(picture, dpi=90)
+    draw_fidelity(exact, values).savefig(picture, dpi=90)
     record = {"data": data, "stages": stages, "images": images, "exact_mean": exact.mean(1).tolist(), "rows": rows}
     print(f"Written to {save(f'fidelity_{data}', record)} and {picture}")
 

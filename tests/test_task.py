@@ -91,8 +91,8 @@ def test_prediction_is_named_and_at_native_size(tmp_path):
     (batch,) = list(data.test_dataloader())[:1]
     with torch.no_grad():
         predictions = task.eval().predict_step(batch, 0)
-    assert [name for name, _ in predictions] == batch["name"]
-    for (_, probability), native in zip(predictions, batch["native"], strict=True):
+    assert list(predictions) == batch["name"]
+    for probability, native in zip(predictions.values(), batch["native"], strict=True):
         assert tuple(probability.shape) == tuple(native)
         assert probability.min() >= 0 and probability.max() <= 1
 

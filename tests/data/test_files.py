@@ -1,6 +1,8 @@
 """Reading and checking single files: every kind of file that people have, and every way it can be broken."""
 
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from spatialseg.data import DataError
-from spatialseg.data.files import find_root, list_images, read_image, read_mask, stem
+from spatialseg.data.files import find_root, list_images, read_image, read_map, read_mask, stem
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -171,15 +173,15 @@ class TestReadMask:
     def test_grey_rgb_is_accepted_and_colour_refused(self, tmp_path):
         grey = np.repeat(np.array([[[0], [255]]], np.uint8), 3, axis=2)
         assert read_mask(save(grey, tmp_path / "a.png"), 1).tolist() == [[0, 1]]
-        with pytest.raises(DataError, match=r"b\.png: the mask is a colour image.*white on black"):
+        with pytest.raises(DataError, match=r"b\.png: a colour image; a mask has one channel.*white on black"):
             read_mask(save(RGB, tmp_path / "b.png"), 1)
-        with pytest.raises(DataError, match=r"b\.png: the mask is a colour image.*class index"):
+        with pytest.raises(DataError, match=r"b\.png: a colour image; a mask has one channel.*class index"):
             read_mask(tmp_path / "b.png", 4)
 
     @pytest.mark.parametrize("mode", ["RGBA", "LA", "CMYK", "F"])
     def test_alpha_and_other_modes_are_refused_by_name(self, tmp_path, mode):
         Image.new(mode, (4, 4)).save(tmp_path / "a.tif")
-        with pytest.raises(DataError, match=rf"a\.tif: a mask of mode {mode}"):
+        with pytest.raises(DataError, match=rf"a\.tif: .*mode {mode}"):
             read_mask(tmp_path / "a.tif", 1)
 
     def test_values_outside_the_classes_are_named(self, tmp_path):
@@ -194,9 +196,16 @@ class TestReadMask:
         """Read as binary they would be empty, or have the ignored border as foreground."""
         mask = save(np.array([values], np.uint8), tmp_path / "a.png")
         with pytest.raises(
-            DataError, match=rf"a\.png: values {', '.join(map(str, sorted(set(values))))} look like class"
+            DataError, match=rf"a\.png: values? {', '.join(map(str, sorted(set(values))))}, as class indices have"
         ):
             read_mask(mask, 1)
+
+    @pytest.mark.parametrize("threshold", [127, 128])
+    def test_the_threshold_of_grey_levels(self, tmp_path, threshold):
+        grey = save(np.array([[0, 50, 127, 128, 129, 255]], np.uint8), tmp_path / "a.png")
+        assert read_mask(grey, 1, threshold).tolist() == [[0, 0, 0, threshold < 128, 1, 1]]
+        ones = save(np.array([[0, 1]], np.uint8), tmp_path / "b.png")
+        assert read_mask(ones, 1, threshold).tolist() == [[0, 1]]
 
     def test_jpeg(self, tmp_path):
         disc = (np.hypot(*np.mgrid[-20:20, -20:20]) < 12).astype(np.uint8)
@@ -211,6 +220,88 @@ class TestReadMask:
         exif[0x0112] = 6
         image.save(tmp_path / "a.png", exif=exif)
         np.testing.assert_array_equal(read_mask(tmp_path / "a.png", 1), np.rot90(mask, -1))
+
+
+class TestReadMap:
+    def test_grey_levels_come_back_from_every_kind_of_file(self, tmp_path):
+        grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        opaque = np.dstack([grey, np.full_like(grey, 255)])
+        save(grey.astype(np.uint16) * 257, tmp_path / "deep.png")
+        save(grey.astype(np.uint16) * 257, tmp_path / "deep.tif")
+        for mode in ("L", "RGB", "RGBA", "P"):
+            Image.fromarray(grey).convert(mode).save(tmp_path / f"{mode}.png")
+        save(opaque, tmp_path / "LA.png")
+        for path in tmp_path.iterdir():
+            read = read_map(path)
+            assert read.dtype == np.uint8 and read.flags.writeable
+            np.testing.assert_array_equal(read, grey, err_msg=path.name)
+
+    def test_sixteen_bits_are_cut_to_the_upper_eight(self, tmp_path):
+        deep = np.array([[0, 255, 256, 32767, 32768, 65535]], np.uint16)
+        assert read_map(save(deep, tmp_path / "a.png")).tolist() == [[0, 0, 1, 127, 128, 255]]
+
+    def test_one_bit_is_black_and_white(self, tmp_path):
+        Image.fromarray(np.array([[True, False]])).save(tmp_path / "a.png")
+        assert read_map(tmp_path / "a.png").tolist() == [[255, 0]]
+
+    def test_levels_of_zero_and_one_stay_what_they_are(self, tmp_path):
+        """The map of a network that found nothing is nearly black, not white where it is not."""
+        assert read_map(save(np.array([[0, 1]], np.uint8), tmp_path / "a.png")).tolist() == [[0, 1]]
+
+    def test_floating_point_probabilities(self, tmp_path):
+        read = read_map(save(np.array([[0, 0.25, 1]], np.float32), tmp_path / "a.tif"))
+        assert read.dtype == np.float32 and read.tolist() == [[0, 0.25, 1]]
+
+    @pytest.mark.parametrize("values", [[0, 255], [-0.1, 0.5], [0.5, np.nan], [0, np.inf]])
+    def test_other_floating_point_values_are_refused(self, tmp_path, values):
+        save(np.array([values], np.float32), tmp_path / "a.tif")
+        with pytest.raises(DataError, match=r"a\.tif: floating-point values .* to .*; probabilities are in \[0, 1\]"):
+            read_map(tmp_path / "a.tif")
+
+    def test_colour_and_transparency_are_refused(self, tmp_path):
+        with pytest.raises(DataError, match=r"heat\.png: a colour image; a map has one channel"):
+            read_map(save(RGB, tmp_path / "heat.png"))
+        palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+        palette.putpalette([0, 0, 0, 128, 0, 0])
+        palette.save(tmp_path / "palette.png")
+        with pytest.raises(DataError, match=r"palette\.png: a colour image"):
+            read_map(tmp_path / "palette.png")
+        with pytest.raises(DataError, match=r"clear\.png: mode RGBA \(transparency"):
+            read_map(save(np.dstack([RGB[..., :1]] * 4), tmp_path / "clear.png"))
+
+
+class TestAnyFile:
+    @pytest.mark.parametrize("read", [read_image, read_map, lambda path: read_mask(path, 1)])
+    def test_a_decompression_bomb_is_refused_by_name(self, tmp_path, read):
+        """900 million pixels in less than 200 bytes: nothing is decoded."""
+
+        def chunk(kind, content):
+            return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0))
+        bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + chunk(b"IEND", b"")
+        (tmp_path / "bomb.png").write_bytes(bomb)
+        with pytest.raises(DataError, match=r"bomb\.png: too large to be decoded safely .*900000000 pixels"):
+            read(tmp_path / "bomb.png")
+
+    @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+    @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data(), suffix=st.sampled_from(["png", "jpg", "bmp", "tif", "webp", "pgm"]))
+    def test_damaged_files_are_read_or_refused(self, tmp_path, data, suffix):
+        whole = bytearray(save(RGB[..., 0], tmp_path / f"whole.{suffix}").read_bytes())
+        for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=8)):
+            whole[place] = data.draw(st.integers(0, 255))
+        path = tmp_path / f"damaged.{suffix}"
+        path.write_bytes(whole)
+        for read in (read_image, read_map, lambda path: read_mask(path, 1), lambda path: read_mask(path, 5)):
+            try:
+                assert read(path).ndim >= 2
+            except DataError as error:
+                assert str(path) in str(error)
+
+    def test_readers_need_neither_torch_nor_lightning(self):
+        code = "import spatialseg.data.files, sys; assert not {'torch', 'torchvision', 'lightning'} & set(sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class TestFinding:
@@ -244,11 +335,16 @@ class TestFinding:
             "._a.JPEG",
             "notes.txt",
             "Thumbs.db",
+            "LICENSE",
             "sub/d.v2.tif",
             "sub/.hidden/e.png",
         ):
             (tmp_path / name).touch()
         found, problems = list_images(tmp_path)
         assert list(found) == ["a", "b", "sub/d.v2"] and not problems
+        (tmp_path / "sub/moving.GIF").touch()
+        (tmp_path / "phone.heic").touch()
+        (message,) = list_images(tmp_path)[1]
+        assert f"{tmp_path} holds files of a format that is not read, 2: phone.heic, sub/moving.GIF" in message
         (tmp_path / "a.png").touch()
         assert "two files of one name" in list_images(tmp_path)[1][0]

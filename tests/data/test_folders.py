@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spatialseg.data import DataError, FolderPairs, VOCLayout
-from spatialseg.data import files as files_module
+from spatialseg.data import DataError, FolderPairs, VOCLayout, checking
+from spatialseg.data.files import read_image
 from spatialseg.data.source import SPLITS, raise_problems
 
 
@@ -184,7 +184,7 @@ class TestProblems:
             "a02.png: the file is empty",
             "a03.png: cannot be read",
             "a04.png: cannot be read",
-            "a05.png: a mask of mode RGBA",
+            "a05.png: mode RGBA",
         ]
         for line, words in zip(message.splitlines()[1:], expected, strict=True):
             assert words in line
@@ -206,7 +206,49 @@ class TestProblems:
         FolderPairs(tmp_path).check()
 
     def test_binary_masks_taken_for_classes(self, tmp_path, make_pairs):
-        assert "for binary masks set `classes: 1`" in problems(FolderPairs(make_pairs(tmp_path), classes=2))
+        assert "if binary, set `classes: 1`" in problems(FolderPairs(make_pairs(tmp_path), classes=2))
+
+    @pytest.mark.parametrize("split", SPLITS)
+    def test_a_split_of_empty_masks(self, tmp_path, make_pairs, split):
+        for part in SPLITS:
+            make_pairs(tmp_path / part, 3, values=(0,) if part == split else (0, 255))
+        assert f"every mask of {split} is empty" in problems(FolderPairs(tmp_path))
+        Image.new("L", (16, 12), 255).save(tmp_path / split / "masks/a01.png")
+        FolderPairs(tmp_path).check()
+
+    @pytest.mark.parametrize("other", ["val", "test"])
+    def test_the_same_image_under_another_name(self, tmp_path, make_pairs, other, cache):
+        """Whatever the file: what counts is what is decoded."""
+        for part in SPLITS:
+            make_pairs(tmp_path / part, 4)
+        twin = tmp_path / other / "images/a02.png"
+        shutil.copy(twin, tmp_path / "train/images/a01.png")
+        with Image.open(twin) as image:
+            image.save(tmp_path / "train/images/a03.bmp")
+        (tmp_path / "train/images/a03.png").unlink()
+        for _ in range(2):  # the second time from memory
+            message = problems(FolderPairs(tmp_path))
+            assert f"the same images in train and {other}, which would flatter the scores, 2: " in message
+            for name in ("a01.png", "a03.bmp"):
+                assert f"{tmp_path}/train/images/{name} = {twin}" in message
+            assert len(list(cache.rglob("*/*"))) == 1
+
+    def test_the_same_image_twice_in_one_split_is_no_matter(self, tmp_path, make_pairs):
+        for part in SPLITS:
+            make_pairs(tmp_path / part, 4)
+        shutil.copy(tmp_path / "train/images/a02.png", tmp_path / "train/images/a01.png")
+        shutil.copy(tmp_path / "val/images/a02.png", tmp_path / "test/images/a01.png")
+        FolderPairs(tmp_path).check()
+
+    def test_one_folder_for_two_splits(self, tmp_path, make_pairs):
+        make_pairs(tmp_path / "all", 4)
+        message = problems(FolderPairs(tmp_path, splits={"train": "all", "val": "all"}))
+        assert "in both train and val, which would flatter the scores, 4: a00" in message
+
+    def test_images_of_other_formats_are_named(self, tmp_path, make_pairs):
+        make_pairs(tmp_path)
+        Image.new("L", (16, 12)).save(tmp_path / "images/film.gif")
+        assert "holds files of a format that is not read, 1: film.gif" in problems(FolderPairs(tmp_path))
 
     def test_more_classes_than_the_model(self, tmp_path, make_pairs):
         make_pairs(tmp_path, values=(0, 1, 2, 3))
@@ -229,10 +271,15 @@ class TestCache:
         assert sorted(folder.rglob("*")) == before and len(list(cache.rglob("*/*"))) == 1
 
         read = []
-        inspect = files_module.inspect_pair
-        monkeypatch.setattr(files_module, "inspect_pair", lambda *pair: read.append(pair) or inspect(*pair))
+        inspect = checking.inspect_pair
+        monkeypatch.setattr(checking, "inspect_pair", lambda *pair: read.append(pair) or inspect(*pair))
         FolderPairs(folder).check()
         assert not read
+        for record in cache.rglob("*/*"):
+            record.write_text('{"same": [')  # cut short
+        FolderPairs(folder).check()
+        assert len(read) == 10
+        read.clear()
         FolderPairs(folder, seed=3).check()  # other splits of the same files
         assert not read
         os.utime(folder / "images/a00.png", ns=(0, time.time_ns()))
@@ -314,7 +361,7 @@ class TestRealData:
 
     def test_ecssd_passes_the_check_and_is_remembered(self, shared_data, monkeypatch):
         FolderPairs(shared_data / "ecssd").check()
-        monkeypatch.setattr(files_module, "inspect_pair", None)
+        monkeypatch.setattr(checking, "inspect_pair", None)
         FolderPairs(shared_data / "ecssd").check()
 
     def test_a_greyscale_photograph(self, shared_data):
@@ -323,7 +370,7 @@ class TestRealData:
         with Image.open(pair.image) as stored:
             assert stored.mode == "L"
             expected = np.asarray(stored)
-        image = files_module.read_image(pair.image)
+        image = read_image(pair.image)
         assert (image == expected[..., None]).all() and image.shape[2] == 3
 
     def test_camvid_samples_hold_classes_and_void(self, shared_data):

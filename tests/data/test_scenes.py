@@ -128,6 +128,12 @@ def test_wrong_arguments():
         ProceduralScenes("ternary")
     with pytest.raises(ValueError, match="at least 32"):
         ProceduralScenes(size=16)
+    with pytest.raises(ValueError, match="train must be at least 1 scene, got 0"):
+        ProceduralScenes(train=0)
+    with pytest.raises(ValueError, match="val must be at least 0 scenes, got -1"):
+        ProceduralScenes(val=-1)
+    with pytest.raises(ValueError, match="seed must not be negative, got -1"):
+        ProceduralScenes(seed=-1)
 
 
 class TestParts:

@@ -94,8 +94,8 @@ def test_parity_on_real_maps(many_maps, sod_maps):
     curve = f["fm"]["curve"]
     expected = {"f_adaptive": f["fm"]["adp"], "f_mean": curve.mean(), "f_max": curve.max()}
     assert {key: value.item() for key, value in ours["f"].compute().items()} == pytest.approx(expected, abs=1e-10)
-    np.testing.assert_allclose(ours["f"].curves().precision.flip(0), f["pr"]["p"], atol=1e-10)
-    np.testing.assert_allclose(ours["f"].curves().recall.flip(0), f["pr"]["r"], atol=1e-10)
+    np.testing.assert_allclose(ours["f"].curves()["precision"].flip(0), f["pr"]["p"], atol=1e-10)
+    np.testing.assert_allclose(ours["f"].curves()["recall"].flip(0), f["pr"]["r"], atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,18 +11,9 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from spatialseg.data.files import (
-    Pair,
-    check_pairs,
-    few,
-    find_root,
-    image_tensor,
-    list_images,
-    mask_tensor,
-    read_image,
-    read_mask,
-    stem,
-)
+from spatialseg.data.checking import check_pairs
+from spatialseg.data.files import Pair, few, find_root, list_images, read_image, read_mask, stem
+from spatialseg.data.samples import image_tensor, mask_tensor
 from spatialseg.data.source import SPLITS, DataError, Sample, Source, Split, raise_problems
 
 
@@ -110,7 +101,7 @@ class FolderPairs(Source):
         """Read every image and mask once (remembered from one start to the next); see `Source.check`."""
         pairs, problems = self._scan
         if not problems:
-            problems = check_pairs([pair for split in pairs.values() for pair in split], self.classes, self.name)
+            problems = check_pairs(pairs, self.classes, self.name)
         raise_problems(self._title, problems)
 
     @property
@@ -133,7 +124,6 @@ class FolderPairs(Source):
         if not named:
             return self._by_fractions(pairs_in(root, False), problems), problems
         splits: dict[Split, list[Pair]] = {}
-        lists: dict[Split, set[str]] = {}
         for split, place in named.items():
             if place.is_dir():
                 splits[split] = pairs_in(place, False)
@@ -152,10 +142,10 @@ class FolderPairs(Source):
                 if not names:
                     problems.append(f"{place.name} names nothing")
             splits[split] = [known[name] for name in names if name in known]
-            lists[split] = set(names)
         for other in ("val", "test"):
-            if shared := sorted(lists.get("train", set()) & lists.get(other, set())):
-                problems.append(f"in both train and {other}, which would flatter the scores, {few(shared)}")
+            if shared := sorted({*splits.get("train", ())} & {*splits.get(other, ())}):
+                names = [pair.name for pair in shared]
+                problems.append(f"in both train and {other}, which would flatter the scores, {few(names)}")
         return splits, list(dict.fromkeys(problems))  # two splits may name one folder or list
 
     def _named_splits(self, root: Path) -> dict[Split, Path]:

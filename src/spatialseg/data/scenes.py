@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from spatialseg.data.drawing import KINDS, draw_scene
-from spatialseg.data.files import image_tensor, mask_tensor
+from spatialseg.data.samples import image_tensor, mask_tensor
 from spatialseg.data.source import SPLITS, Sample, Source, Split
 
 DECOYS = ("pebble", "creature")
@@ -68,6 +68,11 @@ class ProceduralScenes(Source):
     ) -> None:
         if variant not in ("binary", "multiclass"):
             raise ValueError(f"variant must be 'binary' or 'multiclass', got {variant!r}")
+        for split, count, least in (("train", train, 1), ("val", val, 0), ("test", test, 0)):
+            if count < least:
+                raise ValueError(f"{split} must be at least {least} scene{'s' * (least != 1)}, got {count}")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
         if size < 32:
             raise ValueError(f"scenes need a size of at least 32 pixels, got {size}")
         if variant == "binary":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from torch.utils.data import Dataset
-from torchvision import tv_tensors
+if TYPE_CHECKING:  # whoever only reads files needs neither library
+    from torch.utils.data import Dataset
+    from torchvision import tv_tensors
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -2,15 +2,26 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from spatialseg.functional.alignment import enhanced_alignment_measure
-from spatialseg.metrics.base import ImageMean
+from spatialseg.functional.alignment import alignment_from_counts
+from spatialseg.functional.thresholds import threshold_counts_from_histograms
+from spatialseg.metrics.base import ThresholdedMean
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.registry import ImageValues, register_measure
+from spatialseg.scores import Measure
 
 
-class EnhancedAlignmentMeasure(ImageMean):
+@register_measure(
+    Measure("e_adaptive", "E adp"),
+    Measure("e_mean", "E mean"),
+    Measure("e_max", "E max", "higher", "mean curve", ("e",)),
+)
+class EnhancedAlignmentMeasure(ThresholdedMean):
     """Average the E-measure over images (Fan et al., IJCAI 2018); see `enhanced_alignment_measure`.
+
+    `e_adaptive` is taken at the adaptive threshold of each image; `e_mean` and `e_max` are the mean and the maximum
+    over the 256 thresholds of the averaged curve.
 
     Args:
         normalize: Stretch every prediction to [0, 1] before it is scored, as PySODMetrics does.
@@ -18,27 +29,14 @@ class EnhancedAlignmentMeasure(ImageMean):
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
 
+    curve_names = ("e",)
+
     def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__((normalize, ignore_index), shape=(257,), **kwargs)
-        self.normalize = normalize
-        self.ignore_index = ignore_index
+        super().__init__(Conventions(normalize=normalize, ignore_index=ignore_index), **kwargs)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Score a batch of probabilities and targets, each (N, H, W) or (N, 1, H, W)."""
-        values = enhanced_alignment_measure(
-            prediction, target, normalize=self.normalize, ignore_index=self.ignore_index
-        )
-        self._accumulate(torch.cat([values.curve, values.adaptive[:, None]], dim=1))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return averages over all images, scalars.
-
-        `e_adaptive` is taken at the adaptive threshold of each image; `e_mean` and `e_max` are the mean and the maximum
-        over the 256 thresholds of `curve`.
-        """
-        curve = self.curve()
-        return {"e_adaptive": self._mean()[256], "e_mean": curve.mean(), "e_max": curve.max()}
-
-    def curve(self) -> Tensor:
-        """Return the average over all images seen by this process at each threshold k/255, (256,)."""
-        return self._mean()[:256]
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return values and curve of each image."""
+        adaptive, curve = alignment_from_counts(threshold_counts_from_histograms(counts))
+        columns = {"e_adaptive": adaptive, "e_mean": curve.mean(dim=1), "e_max": curve.amax(dim=1)}
+        return ImageValues(columns, {"e": curve})

@@ -2,22 +2,32 @@
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import astuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from spatialseg.functional.maps import Maps, as_maps
+from spatialseg.functional.thresholds import level_histograms_of
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.registry import ImageValues, OfClasses
+from spatialseg.scores import Measure
+
 
 class ImageMean(Metric):
     """Average per-image values over all images seen, in constant memory.
 
-    The states are sums in float64, so that the average does not depend on the order or on the number of processes. A
-    device without float64 (MPS) can therefore not hold them: keep the metric, and what it is updated with, on the CPU.
+    A subclass says what is counted in an image and what follows from the counts (see `registry.Measuring`); what it
+    has many of are its `curve_names`. The states are sums in float64, so that the average does not depend on the order
+    or on the number of processes. A device without float64 (MPS) can therefore not hold them: keep the metric, and what
+    it is updated with, on the CPU.
 
     Args:
-        options: The arguments of the measure; see `state_suffix`.
-        shape: Shape of one image's values.
+        conventions: How to score.
+        options: Further arguments of the measure; see `state_suffix`.
+        shape: Shape of one image's values; by default one for each measure, then the curves.
         counts: Shape of the count of images; the leading part of `shape`.
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
@@ -27,19 +37,64 @@ class ImageMean(Metric):
     full_state_update = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
+    measures: ClassVar[tuple[Measure, ...]]
+    of_classes: ClassVar[OfClasses] = ""
+    curve_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
-        options: Sequence[object],
-        shape: Sequence[int] = (),
+        conventions: Conventions,
+        options: Sequence[object] = (),
+        shape: Sequence[int] | None = None,
         counts: Sequence[int] = (),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
-        suffix = state_suffix(self, options)
+        self.conventions = conventions
+        shape = (len(self.measures) + 256 * len(self.curve_names),) if shape is None else shape
+        suffix = state_suffix(self, (*astuple(conventions), *options))
         self._total, self._images = f"total_{suffix}", f"images_{suffix}"
         self.add_state(self._total, torch.zeros(tuple(shape), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state(self._images, torch.zeros(tuple(counts), dtype=torch.int64), dist_reduce_fx="sum")
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return what is counted in each image, (N, ...)."""
+        raise NotImplementedError
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return what follows from the counts."""
+        raise NotImplementedError
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Score a batch of probabilities (or uint8 grey levels) and targets, each (N, H, W) or (N, 1, H, W).
+
+        Raises:
+            ValueError: Bad input, see `as_maps`.
+        """
+        used = self.conventions
+        maps = as_maps(prediction, target, normalize=used.normalize, ignore_index=used.ignore_index)
+        columns, curves = self.values(self.count(maps, used), used)
+        values = [columns[measure.name][:, None] for measure in self.measures]
+        self._accumulate(torch.cat([*values, *(curves[name] for name in self.curve_names)], dim=1))
+
+    def compute(self) -> Tensor | dict[str, Tensor]:
+        """Return the averages over all images, scalars, by name if there are several; NaN before the first image.
+
+        A maximum over thresholds is that of the curve averaged over images.
+        """
+        mean, curves = self._mean(), self.curves()
+        values = {
+            measure.name: curves[measure.of[0]].max() if measure.average == "mean curve" else mean[place]
+            for place, measure in enumerate(self.measures)
+        }
+        return values if len(values) > 1 else mean[0]
+
+    def curves(self) -> dict[str, Tensor]:
+        """Return the averages over all images seen by this process at each threshold k/255, (256,), by name."""
+        curves = self._mean()[len(self.measures) :].view(-1, 256)
+        return dict(zip(self.curve_names, curves, strict=True))
 
     @property
     def total(self) -> Tensor:
@@ -76,6 +131,15 @@ class ImageMean(Metric):
             The matplotlib figure and axis.
         """
         return self._plot(val, ax)
+
+
+class ThresholdedMean(ImageMean):
+    """The base of measures at 256 thresholds, which are counted together."""
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
+        return level_histograms_of(maps)
 
 
 def state_suffix(metric: Metric, options: Sequence[object]) -> str:

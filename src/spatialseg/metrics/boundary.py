@@ -1,13 +1,24 @@
 """Measures of the boundary, averaged over images."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from spatialseg.functional.boundary import boundary_f_measure, boundary_iou
+from spatialseg.functional.boundary import (
+    boundary_f_from_counts,
+    boundary_iou_from_counts,
+    boundary_region_counts_of,
+    contour_counts_of,
+    masks_at,
+)
+from spatialseg.functional.maps import Maps
 from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure
+from spatialseg.scores import Measure
 
 
+@register_measure(Measure("boundary_iou", "bIoU"))
 class BoundaryIoU(ImageMean):
     """Average the Boundary IoU over images (Cheng et al., CVPR 2021); see `spatialseg.functional.boundary_iou`.
 
@@ -18,6 +29,8 @@ class BoundaryIoU(ImageMean):
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
 
+    of_classes: ClassVar[OfClasses] = "hard"
+
     def __init__(
         self,
         threshold: float = 0.5,
@@ -25,28 +38,21 @@ class BoundaryIoU(ImageMean):
         ignore_index: int | None = 255,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__((threshold, dilation_ratio, ignore_index), **kwargs)
-        self.threshold = threshold
-        self.dilation_ratio = dilation_ratio
-        self.ignore_index = ignore_index
+        conventions = Conventions(threshold=threshold, dilation_ratio=dilation_ratio, ignore_index=ignore_index)
+        super().__init__(conventions, **kwargs)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Score a batch of probabilities and targets, each (N, H, W) or (N, 1, H, W)."""
-        self._accumulate(
-            boundary_iou(
-                prediction,
-                target,
-                threshold=self.threshold,
-                dilation_ratio=self.dilation_ratio,
-                ignore_index=self.ignore_index,
-            )
-        )
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return intersection and union of the boundary regions, (N, 2)."""
+        return boundary_region_counts_of(*masks_at(maps, conventions.threshold), conventions.dilation_ratio).T
 
-    def compute(self) -> Tensor:
-        """Return the average over all images, a scalar in [0, 1]; NaN before the first."""
-        return self._mean()
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the Boundary IoU of each image."""
+        return ImageValues({"boundary_iou": boundary_iou_from_counts(counts.T)})
 
 
+@register_measure(Measure("boundary_f", "bF"))
 class BoundaryFMeasure(ImageMean):
     """Average the boundary F-measure over images (Perazzi et al., CVPR 2016); see `boundary_f_measure`.
 
@@ -57,6 +63,8 @@ class BoundaryFMeasure(ImageMean):
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
 
+    of_classes: ClassVar[OfClasses] = "hard"
+
     def __init__(
         self,
         threshold: float = 0.5,
@@ -64,23 +72,15 @@ class BoundaryFMeasure(ImageMean):
         ignore_index: int | None = 255,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__((threshold, tolerance_ratio, ignore_index), **kwargs)
-        self.threshold = threshold
-        self.tolerance_ratio = tolerance_ratio
-        self.ignore_index = ignore_index
+        conventions = Conventions(threshold=threshold, tolerance_ratio=tolerance_ratio, ignore_index=ignore_index)
+        super().__init__(conventions, **kwargs)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Score a batch of probabilities and targets, each (N, H, W) or (N, 1, H, W)."""
-        self._accumulate(
-            boundary_f_measure(
-                prediction,
-                target,
-                threshold=self.threshold,
-                tolerance_ratio=self.tolerance_ratio,
-                ignore_index=self.ignore_index,
-            ).f
-        )
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return pixels of the contours and of those that match, (N, 4)."""
+        return contour_counts_of(*masks_at(maps, conventions.threshold), conventions.tolerance_ratio).T
 
-    def compute(self) -> Tensor:
-        """Return the average over all images, a scalar in [0, 1]; NaN before the first."""
-        return self._mean()
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the boundary F-measure of each image."""
+        return ImageValues({"boundary_f": boundary_f_from_counts(counts.T).f})

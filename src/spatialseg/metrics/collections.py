@@ -1,38 +1,27 @@
 """The sets of measures that papers print."""
 
+from typing import Any
+
 from torchmetrics import Metric, MetricCollection
 
-from spatialseg.metrics.alignment import EnhancedAlignmentMeasure
-from spatialseg.metrics.boundary import BoundaryFMeasure, BoundaryIoU
-from spatialseg.metrics.error import MeanAbsoluteError
 from spatialseg.metrics.iou import MeanIoU
-from spatialseg.metrics.saliency_f import SaliencyFMeasure
-from spatialseg.metrics.structure import StructureMeasure
+from spatialseg.metrics.registry import measuring_classes
 from spatialseg.metrics.weighted_f import WeightedFMeasure
+
+EVERY_EPOCH = ("weighted_f", "mae", "iou")
 
 
 def saliency_metrics(full: bool = False, ignore_index: int | None = 255) -> MetricCollection:
     """Return the measures of a foreground map, updated with probabilities and targets, both (N, H, W).
 
     Args:
-        full: Besides `weighted_f`, `mae` and `iou` also `s_measure`, `e_adaptive`, `e_mean`, `e_max`, `f_adaptive`,
-            `f_mean`, `f_max` (β² = 0.3), `boundary_iou` and `boundary_f`: all measures of the field, for a final test.
+        full: All registered measures, for a final test, instead of `weighted_f`, `mae` and `iou` alone.
         ignore_index: Target value of the pixels that take no part.
     """
-    measures: dict[str, Metric | MetricCollection] = {
-        "weighted_f": WeightedFMeasure(ignore_index=ignore_index),
-        "mae": MeanAbsoluteError(ignore_index=ignore_index),
-        "iou": MeanIoU(ignore_index=ignore_index),
-    }
-    if full:
-        measures |= {
-            "s_measure": StructureMeasure(ignore_index=ignore_index),
-            "e_measure": EnhancedAlignmentMeasure(ignore_index=ignore_index),
-            "f_measure": SaliencyFMeasure(ignore_index=ignore_index),
-            "boundary_iou": BoundaryIoU(ignore_index=ignore_index),
-            "boundary_f": BoundaryFMeasure(ignore_index=ignore_index),
-        }
-    return MetricCollection(measures)
+    classes: dict[str, Any] = {cls.measures[0].name: cls for cls in measuring_classes() if issubclass(cls, Metric)}
+    return MetricCollection(
+        {name: cls(ignore_index=ignore_index) for name, cls in classes.items() if full or name in EVERY_EPOCH}
+    )
 
 
 def segmentation_metrics(classes: int, ignore_index: int | None = 255) -> MetricCollection:

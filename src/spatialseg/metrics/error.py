@@ -4,10 +4,15 @@ from typing import Any
 
 from torch import Tensor
 
-from spatialseg.functional.error import mean_absolute_error
+from spatialseg.functional.error import mean_absolute_error_of
+from spatialseg.functional.maps import Maps
 from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.registry import ImageValues, register_measure
+from spatialseg.scores import Measure
 
 
+@register_measure(Measure("mae", "MAE", "lower"))
 class MeanAbsoluteError(ImageMean):
     """Average the mean absolute error between prediction and ground truth over images (Perazzi et al., CVPR 2012).
 
@@ -22,16 +27,14 @@ class MeanAbsoluteError(ImageMean):
     higher_is_better = False
 
     def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__((normalize, ignore_index), **kwargs)
-        self.normalize = normalize
-        self.ignore_index = ignore_index
+        super().__init__(Conventions(normalize=normalize, ignore_index=ignore_index), **kwargs)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Score a batch of probabilities and targets, each (N, H, W) or (N, 1, H, W)."""
-        self._accumulate(
-            mean_absolute_error(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
-        )
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the error itself, (N,)."""
+        return mean_absolute_error_of(maps)
 
-    def compute(self) -> Tensor:
-        """Return the average over all images, a scalar in [0, 1]; NaN before the first."""
-        return self._mean()
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return it under its name."""
+        return ImageValues({"mae": counts})

@@ -1,15 +1,21 @@
 """Intersection over union."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from spatialseg.functional.boundary import masks_at
 from spatialseg.functional.iou import intersection_and_union
+from spatialseg.functional.maps import Maps
 from spatialseg.metrics.base import state_suffix
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure
+from spatialseg.scores import Measure
 
 
+@register_measure(Measure("iou", "IoU", "higher", "data set", ("intersection", "union")))
 class MeanIoU(Metric):
     """Intersection over union of the data set, averaged over classes.
 
@@ -30,6 +36,8 @@ class MeanIoU(Metric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
     plot_legend_name = "Class"
+    measures: ClassVar[tuple[Measure, ...]]
+    of_classes: ClassVar[OfClasses] = "hard"
 
     def __init__(
         self,
@@ -62,6 +70,19 @@ class MeanIoU(Metric):
     def union(self) -> Tensor:
         """Pixels of each class in prediction or target, (C,), int64."""
         return getattr(self, self._union)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the pixels in the intersection and in the union of each image's masks, (N, 2)."""
+        predicted, true = masks_at(maps, conventions.threshold)
+        return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))], dim=1)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return them under their names, and each image's own IoU, 1 where both masks are empty."""
+        intersection, union = counts.double().T
+        iou = torch.where(union > 0, intersection / union, 1.0)
+        return ImageValues({"iou": iou, "intersection": intersection, "union": union})
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count a batch.

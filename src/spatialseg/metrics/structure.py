@@ -4,10 +4,15 @@ from typing import Any
 
 from torch import Tensor
 
-from spatialseg.functional.structure import structure_measure
+from spatialseg.functional.maps import Maps
+from spatialseg.functional.structure import quadrant_sums_of, structure_measure_from_sums
 from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.registry import ImageValues, register_measure
+from spatialseg.scores import Measure
 
 
+@register_measure(Measure("s_measure", "S"))
 class StructureMeasure(ImageMean):
     """Average the S-measure over images (Fan et al., ICCV 2017); see `spatialseg.functional.structure_measure`.
 
@@ -28,21 +33,14 @@ class StructureMeasure(ImageMean):
         ignore_index: int | None = 255,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-        super().__init__((alpha, normalize, ignore_index), **kwargs)
-        self.alpha = alpha
-        self.normalize = normalize
-        self.ignore_index = ignore_index
+        super().__init__(Conventions(alpha=alpha, normalize=normalize, ignore_index=ignore_index), **kwargs)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Score a batch of probabilities and targets, each (N, H, W) or (N, 1, H, W)."""
-        self._accumulate(
-            structure_measure(
-                prediction, target, alpha=self.alpha, normalize=self.normalize, ignore_index=self.ignore_index
-            )
-        )
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the sums over the four parts of each image, (N, 2, 2, 2, 3)."""
+        return quadrant_sums_of(maps)
 
-    def compute(self) -> Tensor:
-        """Return the average over all images, a scalar in [0, 1]; NaN before the first."""
-        return self._mean()
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the S-measure of each image."""
+        return ImageValues({"s_measure": structure_measure_from_sums(counts, conventions.alpha)})

@@ -1,20 +1,22 @@
 """The weighted F-measure, averaged over images."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
-from spatialseg.functional.arrays import stack, tensor
-from spatialseg.functional.maps import as_maps
+from spatialseg.functional.arrays import quick, stack
+from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
-from spatialseg.functional.weighted_f import f_measure_from_counts, weighted_counts_of
+from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
 from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.conventions import Conventions, EmptyTarget
+from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure
+from spatialseg.scores import Measure
 
-EmptyTarget = Literal["skip", "zero", "strict"]
 
-
+@register_measure(Measure("weighted_f", "Fw"))
 class WeightedFMeasure(ImageMean):
     r"""Average the weighted F-measure of Margolin et al. (*How to Evaluate Foreground Maps?*, CVPR 2014) over images.
 
@@ -53,6 +55,7 @@ class WeightedFMeasure(ImageMean):
     """
 
     plot_legend_name = "Class"
+    of_classes: ClassVar[OfClasses] = "soft"
 
     def __init__(
         self,
@@ -66,20 +69,12 @@ class WeightedFMeasure(ImageMean):
         components: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        if beta2 <= 0:
-            raise ValueError(f"beta2 must be positive, got {beta2}")
-        if empty_target not in ("skip", "zero", "strict"):
-            raise ValueError(f'empty_target must be "skip", "zero" or "strict", got {empty_target!r}')
+        conventions = Conventions(normalize, beta2, empty_target=empty_target, ignore_index=ignore_index)
         if average not in ("macro", "none"):
             raise ValueError(f'average must be "macro" or "none", got {average!r}')
         if classes < 1:
             raise ValueError(f"classes must be at least 1, got {classes}")
-        options = (beta2, empty_target, normalize, ignore_index, classes)
-        super().__init__(options, shape=(classes, 3), counts=(classes,), **kwargs)
-        self.beta2 = beta2
-        self.empty_target = empty_target
-        self.normalize = normalize
-        self.ignore_index = ignore_index
+        super().__init__(conventions, (classes,), (classes, 3), (classes,), **kwargs)
         self.classes = classes
         self.average = average
         self.components = components
@@ -97,26 +92,31 @@ class WeightedFMeasure(ImageMean):
         Raises:
             ValueError: The shapes do not fit, a prediction holds NaN or leaves [0, 1], or a target holds another value.
         """
+        used = self.conventions
         if self.classes > 1:
-            prediction, target = maps_of_classes(prediction, target, self.classes, self.ignore_index)
-        maps = as_maps(prediction, target, normalize=self.normalize, ignore_index=self.ignore_index)
-        counts = weighted_counts_of(maps)
-        values = stack(f_measure_from_counts(counts, self.beta2))
-        empty = counts.positives == 0
-        counted = None
-        if bool(empty.any()):
-            empty = tensor(empty)
+            prediction, target = maps_of_classes(prediction, target, self.classes, used.ignore_index)
+        maps = as_maps(prediction, target, normalize=used.normalize, ignore_index=used.ignore_index)
+        counts = self.count(maps, used)
+        values, empty = _scored(counts, used)
+        if empty:
             self._warn()
-            if self.empty_target == "skip":
-                counted = ~empty.view(-1, self.classes)
-            elif self.empty_target == "zero":
-                values = values.masked_fill(empty[:, None], 0)
-            else:
-                quiet = ~maps.reaches(0.5)
-                if maps.valid is not None:
-                    quiet |= ~maps.valid
-                values = torch.where(empty[:, None], quiet.flatten(1).all(dim=1).to(values.dtype)[:, None], values)
-        self._accumulate(values.view(-1, self.classes, 3), counted)
+        values = values.view(-1, self.classes, 3)
+        self._accumulate(values, ~values[..., 0].isnan() if empty else None)
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the weighted sums, and where it matters whether any prediction reaches the threshold, (N, 3 or 4)."""
+        counts = stack(weighted_counts_of(maps))
+        if conventions.empty_target != "strict":
+            return counts
+        loud = maps.reaches(conventions.threshold)
+        loud = loud if maps.valid is None else loud & maps.valid
+        return torch.cat([counts, loud.flatten(1).any(dim=1, keepdim=True).to(counts)], dim=1)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the weighted F-measure of each image, NaN for those that are left out."""
+        return ImageValues({"weighted_f": _scored(counts, conventions)[0][:, 0].double()})
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """Return the average over the images counted: a scalar, or (C,) with `average="none"`; NaN if there is none."""
@@ -131,9 +131,12 @@ class WeightedFMeasure(ImageMean):
         return dict(zip(names, values.unbind(dim=-1), strict=True))
 
     def _warn(self) -> None:
-        if self._warned or (self.classes > 1 and self.empty_target == "skip"):  # few images show every class
+        if self._warned or (
+            self.classes > 1 and self.conventions.empty_target == "skip"
+        ):  # few images show every class
             return
         self._warned = True
+        used = self.conventions.empty_target
         meaning = {
             "skip": "such images are not counted",
             "zero": "such images score 0 whatever the prediction",
@@ -141,7 +144,18 @@ class WeightedFMeasure(ImageMean):
         }
         rank_zero_warn(
             "A target without foreground has no weighted F-measure; with "
-            f'empty_target="{self.empty_target}" {meaning[self.empty_target]}. '
+            f'empty_target="{used}" {meaning[used]}. '
             "If your masks are not empty, check that foreground is 1 in them.",
             UserWarning,
         )
+
+
+def _scored(counts: Tensor, conventions: Conventions) -> tuple[Tensor, bool]:
+    """Return F, precision and recall, (N, 3), from what `count` returned, and whether any image has no foreground."""
+    sums = counts[:, :3].T
+    values = stack(f_measure_from_counts(WeightedCounts(*quick(sums)), conventions.beta2))
+    empty = sums[2] == 0
+    if conventions.empty_target == "skip":
+        return values, bool(empty.any())
+    score = 0 * sums[2] if conventions.empty_target == "zero" else 1 - counts[:, 3]
+    return torch.where(empty[:, None], score[:, None].to(values), values), bool(empty.any())

@@ -4,11 +4,9 @@ import io
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +14,15 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from wandb.proto import wandb_internal_pb2
 
 from spatialseg.cli import COMMANDS, main
-from spatialseg.compare import paired_bootstrap
-from spatialseg.run import automatic_precision
+from spatialseg.data import ProceduralScenes
+from spatialseg.functional import weighted_f_measure
+from spatialseg.run.folder import RunFolder, find_runs
+from spatialseg.run.machine import automatic_precision
 from spatialseg.task import SegmentationTask
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base")
 
 
@@ -101,38 +100,43 @@ def test_every_experiment_trains_tests_and_leaves_everything(experiment, finishe
     for name in ("best", "last"):
         SegmentationTask.load_from_checkpoint(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
+    assert not (run / "hparams.yaml").exists()
+
+    assert find_runs(f"{experiment}/shapes", run.parents[3]) == find_runs(run) == [RunFolder(run)]
     summary = json.loads((run / "summary.json").read_text())
     assert summary["seed"] == 3 and summary["epochs"] == 2 and summary["versions"]["torch"]
     assert 0 <= summary["measures"]["test/weighted_f"] <= 1
     assert "epoch 2/2" in shown and "test/weighted_f" in shown
-    for path in ("config.yaml", "best.ckpt", "metrics.csv", "pictures", "offline-run-", "summary.json"):
+    for path in ("config.yaml", "best.ckpt", "metrics.csv", "pictures", "images.csv", "offline-run-", "summary.json"):
         assert path in shown
 
 
-def wandb_records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
-    """Read a W&B run file: a LevelDB log of protocol buffers, in blocks of 32 KiB, behind a header of 7 bytes."""
-    data, position, parts = path.read_bytes(), 7, b""
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        length, kind = struct.unpack_from("<HB", data, position + 4)
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            yield wandb_internal_pb2.Record.FromString(parts)
-            parts = b""
+def test_a_test_leaves_its_scores_image_by_image_and_its_maps(finished):
+    run, shown = finished[EXPERIMENTS[0]]
+    scores = RunFolder(run).scores()
+    figures = {f"test/{name}": value for name, value in scores.figures().items()}
+    assert measures_of(run) == pytest.approx(figures, abs=1e-12)
+    with (run / "metrics.csv").open() as file:
+        (logged,) = (row for row in csv.DictReader(file) if row["test/mae"])
+    assert {name: float(logged[name]) for name in figures} == pytest.approx(figures, abs=1e-6)
+    assert "MAE ↓" in shown and "the data set" in shown
+
+    data = ProceduralScenes(train=8, val=3, test=3, size=64).dataset("test")
+    assert scores.names == [sample["name"] for sample in data]
+    for sample, value in zip(data, scores.columns["weighted_f"], strict=True):
+        level = np.asarray(Image.open(run / "maps" / f"{sample['name']}.png"))
+        assert level.dtype == np.uint8
+        kept = weighted_f_measure(torch.from_numpy(level / 255)[None], sample["mask"][None]).f
+        assert kept.item() == pytest.approx(value, abs=2e-3)
 
 
 def test_wandb_holds_configuration_measures_and_pictures(finished):
     run, _ = finished[EXPERIMENTS[0]]
-    (path,) = (run / "wandb").glob("offline-run-*/*.wandb")
-    keys: set[str] = set()
-    for record in wandb_records(path):
-        for part in (record.run.config.update, record.config.update, record.history.item, record.summary.update):
-            keys |= {item.key or item.nested_key[0] for item in part}
-    assert {"trainer", "model", "data", "train/loss", "val/weighted_f", "test/weighted_f", "predictions"} <= keys
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(RunFolder(run).wandb)]
+    held = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert {"train/loss", "val/weighted_f", "test/weighted_f", "predictions"} <= held["summary"].keys()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert held["config"] == config  # each hyperparameter once
 
 
 def test_same_seed_same_result_in_another_folder(finished, overlay):
@@ -147,9 +151,11 @@ def test_test_and_predict_use_a_run(finished, tmp_path):
     use = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
     use += ["--runs", str(tmp_path / "runs")]
 
-    main(["test", *use])
+    main(["test", *use, "--maps=false"])
     (tested,) = (tmp_path / "runs").glob("*/*/*/*_test")
     assert measures_of(tested) == pytest.approx(measures_of(run))
+    assert (tested / "images.csv").read_text() == (run / "images.csv").read_text()
+    assert not (tested / "maps").exists()
 
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -163,37 +169,15 @@ def test_test_and_predict_use_a_run(finished, tmp_path):
     assert Image.open(predicted / "predictions" / "tall.png").mode == "L"
 
 
-def test_compare_scores_runs_as_their_own_tests_did(finished, tmp_path, capsys):
-    runs = [finished[experiment][0] for experiment in EXPERIMENTS]
-    main(["compare", *map(str, runs), "--out", str(tmp_path / "out"), "--images", "3"])
-    shown = capsys.readouterr().out
-    lines = [line.strip("| ").split(" | ") for line in (tmp_path / "out" / "comparison.md").read_text().splitlines()]
-    assert lines[0][1:] == EXPERIMENTS
-    table = {line[0]: line[1:] for line in lines[2:]}
-    for name in ("weighted_f", "mae", "s_measure"):
-        assert [float(cell) for cell in table[name]] == pytest.approx(
-            [measures_of(run)[f"test/{name}"] for run in runs], abs=6e-5
-        )
-    assert "weighted_f" in shown and Image.open(tmp_path / "out" / "comparison.png").width > 300
-    with pytest.raises(SystemExit):
-        main(["compare", str(tmp_path)])
-    assert "not the folder of a finished run" in capsys.readouterr().err
-
-
-def test_bootstrap_interval_holds_the_mean_of_a_known_sample():
-    difference = np.random.default_rng(1).normal(0.1, 0.5, 400)
-    low, high = paired_bootstrap(difference)
-    error = difference.std() / 20
-    assert (low, high) == pytest.approx((difference.mean() - 1.96 * error, difference.mean() + 1.96 * error), abs=0.005)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model.nosuch=1"], "nosuch"),
         (["--model.loss=[{name: wfbb}]"], "did you mean 'wfb'"),
         (["--model.loss=[{name: wfb, args: {beta: 1}}]"], "beta2"),
-        (["--model.encoder_weights=bundled"], "fit the encoder"),
+        (["--model.encoder_weights=bundled"], "not for the encoder 'resnet18'"),
+        (["--model.network_args={decoder_chanels: [8, 8, 8, 8, 8]}"], "did you mean 'decoder_channels'"),
+        (["--experiment=../x"], "becomes a folder"),
         (["--data.size=65"], "multiple of the stride"),
         (["--data.source=spatialseg.data.FolderPairs", "--data.source.root=/no/such/folder"], "/no/such/folder"),
     ],
@@ -248,7 +232,7 @@ def test_ctrl_c_writes_the_last_checkpoint_and_training_goes_on_from_it(small, t
     epochs = stopped["epoch"] + 2
     main(["fit", *configs(EXPERIMENTS[0]), *small, "--ckpt_path", str(last), f"--trainer.max_epochs={epochs}"])
     resumed = max((tmp_path / "runs").glob("*/*/*/*"))
-    assert resumed != pictures.parents[1]
+    assert resumed != pictures.parents[2]
     continued = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
     assert continued["epoch"] == epochs - 1 and continued["global_step"] > stopped["global_step"]
 

@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from spatialseg.metrics import saliency_metrics
-from spatialseg.scoring import MEASURES, PRESETS, ScoringError, main, read_grey, score
+from spatialseg.data.files import read_map
+from spatialseg.metrics import available_measures, saliency_metrics
+from spatialseg.metrics.conventions import PRESETS
+from spatialseg.score import ScoringError, main, score
+from spatialseg.scores import Scores
 
 
 def write(folder, name, grey):
@@ -57,7 +60,7 @@ def pysodmetrics(maps, masks):
         ]
         for path in sorted(masks.iterdir()):
             for measure in measures:
-                measure.step(read_grey(maps / path.name), read_grey(path))
+                measure.step(read_map(maps / path.name), read_map(path))
         w, s, e, f, mae = (measure.get_results() for measure in measures)
     e, f = e["em"], f["fm"]
     means = [
@@ -70,22 +73,25 @@ def pysodmetrics(maps, masks):
         f["curve"].mean(),
         f["curve"].max(),
     ]
-    return dict(zip(MEASURES, [*means, mae["mae"]], strict=False))
+    names = "weighted_f", "s_measure", "e_adaptive", "e_mean", "e_max", "f_adaptive", "f_mean", "f_max", "mae"
+    return dict(zip(names, [*means, mae["mae"]], strict=True))
 
 
 def test_preset_of_pysodmetrics(files):
     (result,) = score({"good": files / "good"}, {"gt": files / "gt"}, PRESETS["pysodmetrics"])
     expected = pysodmetrics(files / "good", files / "gt")
-    assert {name: result.means[name] for name in expected} == pytest.approx(expected, abs=1e-10)
-    assert result.empty == 1 and len(result.images) == 6
+    figures = result.scores.figures()
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-10)
+    assert result.empty == 1 and len(result.scores) == 6
 
 
 def test_preset_of_pysodmetrics_on_real_maps(shared_data):
     folder = shared_data / "sod_maps"
     (result,) = score({"maps": folder / "preds"}, {"sod": folder / "masks"}, PRESETS["pysodmetrics"])
-    assert result.means["weighted_f"] == pytest.approx(0.5579812753638986, abs=1e-9)
+    figures = result.scores.figures()
+    assert figures["weighted_f"] == pytest.approx(0.5579812753638986, abs=1e-9)
     expected = pysodmetrics(folder / "preds", folder / "masks")
-    assert {name: result.means[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
 def test_default_is_the_metric_classes(files):
@@ -93,12 +99,12 @@ def test_default_is_the_metric_classes(files):
     metrics = saliency_metrics(full=True)
     with pytest.warns(UserWarning, match="not counted"):
         for path in sorted((files / "gt").iterdir()):
-            prediction = torch.tensor(read_grey(files / "good" / path.name))[None]
-            metrics.update(prediction, torch.tensor(read_grey(path) > 127)[None])
+            prediction = torch.tensor(read_map(files / "good" / path.name))[None]
+            metrics.update(prediction, torch.tensor(read_map(path) > 127)[None])
     expected = {name: value.item() for name, value in metrics.compute().items()}
-    assert set(expected) == set(MEASURES)
-    assert result.means == pytest.approx(expected, abs=1e-10)
-    assert math.isnan(result.images["4"]["weighted_f"])
+    assert set(expected) == set(available_measures()) - {"weighted_f_cut"}
+    assert result.scores.figures() == pytest.approx(expected, abs=1e-10)
+    assert math.isnan(result.scores.columns["weighted_f"][4])
 
 
 def test_everything_is_written(files, capsys):
@@ -112,13 +118,14 @@ def test_everything_is_written(files, capsys):
     assert float(table[0]["weighted_f"]) > float(table[1]["weighted_f"])
     content = json.loads((out / "scores.json").read_text())
     assert content["conventions"]["normalize"] is True
-    assert content["results"][0]["empty"] == 1
-    assert content["results"][1]["f_max"] == float(table[1]["f_max"])
+    assert content["rows"][0]["empty"] == 1
+    assert content["rows"][1]["f_max"] == float(table[1]["f_max"])
     assert f"{float(table[0]['weighted_f']):.4f}" in (out / "scores.md").read_text()
     assert "\\toprule" in (out / "scores.tex").read_text()
     with (out / "images_bad_gt.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and np.mean([float(row["mae"]) for row in rows]) == pytest.approx(float(table[1]["mae"]))
+    assert Scores.load(out, "images_bad_gt").figures()["e_max"] == float(table[1]["e_max"])
     for name in ("curves_gt.png", "sheet_good_gt.png", "sheet_bad_gt.png"):
         picture = np.asarray(Image.open(out / name).convert("L"))
         assert picture.std() > 10
@@ -128,16 +135,16 @@ def test_several_data_sets(files):
     for method in ("good", "bad"):
         for dataset, names in (("one", "012"), ("two", "35")):
             for name in names:
-                write(files / "many" / method / dataset, f"{name}.png", read_grey(files / method / f"{name}.png"))
-                write(files / "truth" / dataset, f"{name}.png", read_grey(files / "gt" / f"{name}.png"))
+                write(files / "many" / method / dataset, f"{name}.png", read_map(files / method / f"{name}.png"))
+                write(files / "truth" / dataset, f"{name}.png", read_map(files / "gt" / f"{name}.png"))
     out = files / "out"
     arguments = ["--pred", f"first={files}/many/good", "--pred", f"second={files}/many/bad", "--figures", "pdf"]
     main([*arguments, "--gt", f"{files}/truth/one", f"{files}/truth/two", "--out", str(out), "--sheet", "0"])
-    results = json.loads((out / "scores.json").read_text())["results"]
+    results = json.loads((out / "scores.json").read_text())["rows"]
     assert [(row["method"], row["dataset"], row["images"]) for row in results] == [
         ("first", "one", "3/3"),
-        ("first", "two", "2/2"),
         ("second", "one", "3/3"),
+        ("first", "two", "2/2"),
         ("second", "two", "2/2"),
     ]
     assert (out / "curves_one.pdf").read_bytes().startswith(b"%PDF")
@@ -149,24 +156,24 @@ def test_missing_and_extra_files_are_named(files, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(files)
     assert stopped.value.code == 2
-    assert "good on gt: 1 (2) of 6 masks have no map" in capsys.readouterr().err
+    assert "good on gt: 6 masks, without a map in" in capsys.readouterr().err
     run(files, "--missing", "skip")
     printed = capsys.readouterr().out
-    assert "5/6" in printed and "no map for 1 (2) of 6 masks" in printed and "1 (left over)" in printed
-    results = json.loads((files / "out" / "scores.json").read_text())["results"]
+    assert "5/6" in printed and "of 6 masks without a map, not averaged, 1: 2" in printed and "1: left over" in printed
+    results = json.loads((files / "out" / "scores.json").read_text())["rows"]
     assert results[0]["missing"] == ["2"] and results[0]["extra"] == ["left over"]
 
 
 def test_other_sizes_are_resized_or_refused(files, capsys):
     for name in "03":
-        grey = read_grey(files / "bad" / f"{name}.png")
+        grey = read_map(files / "bad" / f"{name}.png")
         write(files / "bad", f"{name}.png", grey[::2, ::2])
     run(files)
     assert "bad on gt: 2 maps were resized to their masks" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run(files, "--strict")
     message = capsys.readouterr().err
-    assert "bad on gt: 2 (" in message and "0.png has" in message and "3.png has" in message
+    assert "bad on gt: 2 files:" in message and "0.png has" in message and "3.png has" in message
 
 
 def test_unreadable_files_are_named(files, capsys):
@@ -175,7 +182,7 @@ def test_unreadable_files_are_named(files, capsys):
     with pytest.raises(SystemExit):
         run(files)
     message = capsys.readouterr().err
-    assert "1.png cannot be read" in message and "3.png cannot be read" in message
+    assert "1.png: the file is empty" in message and "3.png: cannot be read" in message
 
 
 @pytest.mark.parametrize(
@@ -183,7 +190,7 @@ def test_unreadable_files_are_named(files, capsys):
     [
         (["--pred", "nowhere", "--gt", "gt"], "nowhere is no folder"),
         (["--pred", "empty", "--gt", "gt"], "holds no image"),
-        (["--pred", "double", "--gt", "gt"], "which one counts"),
+        (["--pred", "double", "--gt", "gt"], "two files of one name"),
         (["--pred", "good", "good", "--gt", "gt"], "two folders are called 'good'"),
     ],
 )
@@ -196,25 +203,34 @@ def test_unusable_folders(files, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_modes_of_files(tmp_path):
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    Image.fromarray(grey).convert("RGB").save(tmp_path / "colour.png")
-    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
-    for name in ("deep", "colour", "palette"):
-        assert np.array_equal(read_grey(tmp_path / f"{name}.png"), grey), name
+def test_maps_of_zeros_and_ones_are_refused(files, capsys):
+    for path in (files / "good").iterdir():
+        write(files / "good", path.name, (read_map(path) > 127).astype(np.uint8))
+    with pytest.raises(SystemExit):
+        run(files)
+    assert "no grey level in 6 maps is above 1" in capsys.readouterr().err
+
+
+def test_floating_point_maps_are_probabilities(files):
+    (expected,) = score({"good": files / "good"}, {"gt": files / "gt"})
+    (files / "floats").mkdir()
+    for path in (files / "good").iterdir():
+        Image.fromarray(read_map(path).astype(np.float32) / 255).save(files / "floats" / f"{path.stem}.tif")
+    (found,) = score({"floats": files / "floats"}, {"gt": files / "gt"})
+    for name in ("weighted_f", "mae", "s_measure", "iou"):
+        assert found.scores.figures()[name] == pytest.approx(expected.scores.figures()[name], abs=1e-6)
 
 
 def test_masks_of_zeros_and_ones(files):
     for path in (files / "gt").iterdir():
-        write(files / "ones", path.name, read_grey(path) // 255)
+        write(files / "ones", path.name, read_map(path) // 255)
     results = [score({"good": files / "good"}, {"gt": files / folder})[0] for folder in ("gt", "ones")]
-    assert results[0].means == results[1].means
+    assert results[0].scores.figures() == results[1].scores.figures()
 
 
 def test_workers_change_nothing(files):
     one, two = (score({"good": files / "good"}, {"gt": files / "gt"}, workers=count)[0] for count in (1, 3))
-    assert one.means == two.means and list(one.images) == list(two.images)
+    assert one.scores.figures() == two.scores.figures() and one.scores.names == two.scores.names
 
 
 def test_error_is_an_exception_of_its_own(files):

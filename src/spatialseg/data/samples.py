@@ -1,0 +1,191 @@
+"""Samples: as they are stored, augmented for training, resized and padded for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from spatialseg.data.checking import check_images, in_parallel
+from spatialseg.data.files import Array, list_images, read_image, stem
+from spatialseg.data.source import DataError, Sample, raise_problems
+
+Batch = dict[str, Any]
+
+
+def image_tensor(pixels: Array) -> tv_tensors.Image:
+    """Turn (H, W, 3) uint8 into a (3, H, W) image tensor."""
+    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+
+
+def mask_tensor(mask: Array) -> tv_tensors.Mask:
+    """Turn (H, W) uint8 into a mask tensor."""
+    return tv_tensors.Mask(torch.from_numpy(mask))
+
+
+class Augment:
+    """A random crop of the image and its mask, resized to a square, perhaps mirrored, its colours shifted.
+
+    Args:
+        size: Side of the crop in pixels.
+        scale: Range of the crop's area as a share of the image's.
+        flip: Mirror left and right half of the time.
+        color_jitter: Brightness, contrast and saturation change by up to this factor; 0 leaves them.
+    """
+
+    def __init__(self, size: int, scale: tuple[float, float], flip: bool, color_jitter: float) -> None:
+        self.size = [size, size]
+        self.crop = v2.RandomResizedCrop(size, scale=scale)
+        self.flip = v2.RandomHorizontalFlip(0.5 if flip else 0.0)
+        self.jitter = v2.ColorJitter(color_jitter, color_jitter, color_jitter) if color_jitter else v2.Identity()
+
+    def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[Tensor, Tensor]:
+        """Return the image, uint8 (3, S, S), and its mask, uint8 (S, S), augmented alike."""
+        window = self.crop.make_params([image])
+        window = [window[key] for key in ("top", "left", "height", "width")]
+        image = F.resize(F.crop(image, *window), self.size, antialias=True)
+        # A mask's own resize takes the upper left of the pixels that meet, half a pixel off; this one the middle.
+        mask = tv_tensors.wrap(
+            F.resize(F.crop(mask, *window).as_subclass(Tensor)[None], self.size, F.InterpolationMode.NEAREST_EXACT)[0],
+            like=mask,
+        )
+        image, mask = self.flip(image, mask)
+        return self.jitter(image).as_subclass(Tensor), mask.as_subclass(Tensor)
+
+
+class KeptSamples(Dataset[Sample]):
+    """Samples decoded beforehand and kept in memory, as many as fit; the others are read whenever they are asked for.
+
+    Loader processes that are forked afterwards share the memory.
+
+    Args:
+        samples: What to keep.
+        limit: How much, in bytes.
+        what: Title of the line that shows the progress.
+
+    Attributes:
+        bytes: How much is kept.
+        full: Whether not all was.
+    """
+
+    def __init__(self, samples: Dataset[Sample], limit: float, what: str) -> None:
+        self.samples = samples
+        self.kept: dict[int, Sample] = {}
+        self.bytes = 0
+        self.full = False
+        lock = Lock()
+
+        def keep(index: int) -> None:
+            if not self.full:
+                sample = samples[index]
+                size = sample["image"].nbytes + sample["mask"].nbytes
+                with lock:
+                    self.full = self.full or self.bytes + size > limit
+                    if not self.full:
+                        self.kept[index] = sample
+                        self.bytes += size
+
+        in_parallel(keep, range(len(self)), what)
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.kept.get(index) or self.samples[index]
+
+
+class TrainingSamples(Dataset[Batch]):
+    """A source's samples, augmented; indexed by (index, seed of the augmentation), or by the index alone: seed 0."""
+
+    def __init__(self, samples: Dataset[Sample], augment: Augment, add: Callable[[Batch], Batch] | None = None) -> None:
+        self.samples = samples
+        self.augment = augment
+        self.add = add
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
+
+    def __getitem__(self, draw: tuple[int, int] | int) -> Batch:
+        index, seed = (draw, 0) if isinstance(draw, int) else draw
+        sample = self.samples[index]
+        state = torch.get_rng_state()  # fork_rng and manual_seed would visit the accelerators as well, 80 times as slow
+        torch.default_generator.manual_seed(seed)
+        image, mask = self.augment(sample["image"], sample["mask"])
+        torch.set_rng_state(state)
+        batch: Batch = {"image": image, "mask": mask.long(), "name": sample["name"]}
+        return self.add(batch) if self.add else batch
+
+
+class EvaluationSamples(Dataset[Batch]):
+    """A source's samples, the image resized to a square or to a long side of `size`, the mask as it is."""
+
+    def __init__(self, samples: Dataset[Sample], size: int, keep_aspect: bool = False) -> None:
+        self.samples = samples
+        self.size = size
+        self.keep_aspect = keep_aspect
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Batch:
+        sample: dict[str, Any] = dict(self.samples[index])
+        image = sample["image"].as_subclass(Tensor)
+        height, width = image.shape[-2:]
+        size = (self.size, self.size)
+        if self.keep_aspect:
+            scale = self.size / max(height, width)
+            size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        batch: Batch = {"image": F.resize(image, list(size), antialias=True), "name": sample["name"]}
+        batch |= {"size": size, "native": (height, width)}
+        if "mask" in sample:
+            batch["mask"] = sample["mask"].as_subclass(Tensor).long()
+        return batch
+
+
+class PadToStride:
+    """Collate evaluation samples: grey at the bottom and right, to the smallest common multiple of `stride`."""
+
+    grey = 128  # disturbs a network less than black does, for it is about 0 once normalised
+
+    def __init__(self, stride: int) -> None:
+        self.stride = stride
+
+    def __call__(self, samples: Sequence[Batch]) -> Batch:
+        """Return one batch; masks, names and sizes stay lists, for they differ from image to image."""
+        batch: Batch = {key: [sample[key] for sample in samples] for key in samples[0]}
+        height, width = (-(-max(sides) // self.stride) * self.stride for sides in zip(*batch["size"], strict=True))
+        image = batch["image"][0].new_full((len(samples), 3, height, width), self.grey)
+        for canvas, part in zip(image, batch["image"], strict=True):
+            canvas[:, : part.shape[1], : part.shape[2]] = part
+        return batch | {"image": image}
+
+
+class ImageFolder(Dataset[dict[str, Any]]):
+    """Images without masks: one file, or all below a folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        root = Path(root).expanduser()
+        if root.is_file():
+            self.files = {stem(root.name): root}
+        elif root.is_dir():
+            self.files, problems = list_images(root)
+            raise_problems(f"images in {root}", problems if self.files else ["there are none"])
+        else:
+            raise DataError(f"no file or folder {str(root.absolute())!r} to predict on")
+        self.names = list(self.files)
+        raise_problems(f"images in {root}", check_images(list(self.files.values()), str(root)))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name = self.names[index]
+        return {"image": image_tensor(read_image(self.files[name])), "name": name}

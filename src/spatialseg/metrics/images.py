@@ -1,0 +1,117 @@
+"""One image after the other: what is counted in each, and the scores of all that follow."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spatialseg.functional.maps import as_maps
+from spatialseg.functional.one_vs_rest import maps_of_classes
+from spatialseg.metrics.conventions import DEFAULT, Conventions
+from spatialseg.metrics.registry import Measuring, measuring_classes
+from spatialseg.scores import Array, Scores
+
+AT_ONCE = 64  # images whose measures are computed together, which takes little longer than for one
+
+
+class ImageCounts(NamedTuple):
+    """What is counted in one image; small, whatever its size."""
+
+    name: str
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    foreground: float
+    """Share of foreground, of all classes but the first."""
+    counts: dict[Callable[..., Any], Tensor]
+    """What each counting function of the registered classes returns: (1, ...), or a row per class."""
+
+
+def count_image(
+    name: str, prediction: Tensor, target: Tensor, conventions: Conventions = DEFAULT, classes: int = 1
+) -> ImageCounts:
+    """Count in one image what its measures need.
+
+    Args:
+        name: What to call the image.
+        prediction: Foreground probability, or uint8 grey levels, (H, W); probabilities of C > 1 classes, (C, H, W).
+        target: Ground truth, (H, W): 0, 1 or `ignore_index`; the class index or `ignore_index`.
+        conventions: How to score.
+        classes: 1, or C.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
+    """
+    prediction, target = prediction[None], target[None]
+    soft = prediction, target
+    if classes > 1:
+        soft = maps_of_classes(prediction, target, classes, conventions.ignore_index)
+    maps = as_maps(*soft, normalize=conventions.normalize, ignore_index=conventions.ignore_index)
+    kinds = {"soft": maps}
+    if classes > 1:
+        winner = prediction.argmax(dim=1) == torch.arange(classes, device=target.device).view(-1, 1, 1)
+        kinds["hard"] = as_maps(winner.float(), soft[1], ignore_index=conventions.ignore_index)
+    counts = {cls.count: cls.count(kinds[kind], conventions) for cls, kind in _taken(classes)}
+    foreground = maps.foreground[1:] if classes > 1 else maps.foreground
+    pixels = target.numel() if maps.valid is None else int(maps.valid[0].sum())
+    height, width = target.shape[1:]
+    return ImageCounts(name, (height, width), int(foreground.sum()) / max(pixels, 1), counts)
+
+
+def scores_of(
+    images: Sequence[ImageCounts],
+    conventions: Conventions = DEFAULT,
+    class_names: Sequence[str] = ("foreground",),
+) -> Scores:
+    """Turn counts into scores, sorted by name.
+
+    Args:
+        images: What `count_image` returned, at least one; an image that was counted twice counts once.
+        conventions: Those of the counting.
+        class_names: A name per class; one for foreground maps.
+    """
+    parts = [
+        _some(images[first : first + AT_ONCE], conventions, class_names) for first in range(0, len(images), AT_ONCE)
+    ]
+    return Scores.merge(parts)
+
+
+def _taken(classes: int) -> list[tuple[type[Measuring], str]]:
+    """Return the classes of measures that are taken, and of which kind of map."""
+    if classes == 1:
+        return [(cls, "soft") for cls in measuring_classes()]
+    return [(cls, cls.of_classes) for cls in measuring_classes() if cls.of_classes]
+
+
+def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: Sequence[str]) -> Scores:
+    classes = len(class_names)
+    sizes = np.array([image.size for image in images], dtype=np.float64)
+    foreground = np.array([image.foreground for image in images])
+    facts: dict[str, Array] = {"height": sizes[:, 0], "width": sizes[:, 1], "foreground": foreground}
+    columns: dict[str, Array] = {}
+    curves: dict[str, Array] = {}
+    taken = [cls for cls, _ in _taken(classes)]
+    for cls in taken:
+        values = cls.values(torch.cat([image.counts[cls.count] for image in images]), conventions)
+        columns |= {name: value.numpy() for name, value in values.columns.items()}
+        curves |= {name: value.numpy() for name, value in values.curves.items()}
+    measures = tuple(measure for cls in taken for measure in cls.measures if measure.name in columns)
+    if classes > 1:
+        columns = _by_class(columns, {measure.name for measure in measures}, class_names)
+    settings = asdict(conventions) | {"cuts": list(conventions.cuts)}  # as JSON has it
+    return Scores([image.name for image in images], facts | columns, curves, measures, settings)
+
+
+def _by_class(columns: dict[str, Array], measures: set[str], class_names: Sequence[str]) -> dict[str, Array]:
+    """Give each class its columns, and each image the mean over the classes that it has, (N·C,) to (N,) each."""
+    each = {name: column.reshape(-1, len(class_names)) for name, column in columns.items()}
+    nowhere = each["union"] == 0
+    means = {}
+    for name in measures & each.keys():
+        each[name] = np.where(nowhere, np.nan, each[name])
+        known = ~np.isnan(each[name])
+        means[name] = np.where(known, each[name], 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    split = {f"{name}/{label}": each[name][:, i] for name in each for i, label in enumerate(class_names)}
+    return {name: means[name] for name in each if name in means} | split

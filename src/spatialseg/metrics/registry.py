@@ -1,0 +1,78 @@
+"""Measures by name: what is counted in an image, what follows from the counts, and how both are called."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeVar
+
+from torch import Tensor
+
+from spatialseg.functional.maps import Maps
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.scores import Measure
+
+OfClasses = Literal["soft", "hard", ""]
+
+
+class ImageValues(NamedTuple):
+    """What the counts of N images say; float64."""
+
+    columns: Mapping[str, Tensor]
+    """A value per image, (N,): of each measure, and what a measure of the data set is a ratio of."""
+    curves: Mapping[str, Tensor] = MappingProxyType({})
+    """Values at the thresholds k/255, (N, 256)."""
+
+
+class Measuring(Protocol):
+    """What a class has to offer to be registered; most are `torchmetrics.Metric` with an argument `ignore_index`."""
+
+    measures: ClassVar[tuple[Measure, ...]]
+    """Set by `register_measure`."""
+    of_classes: ClassVar[OfClasses]
+    """Of several classes, each against the rest: whether the class's probability is scored, the pixels where it is the
+    most probable one, or nothing."""
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return what is counted in each image, (N, ...); classes that count alike share the function."""
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return what follows from the counts of many images."""
+
+
+Class = TypeVar("Class", bound=type[Measuring])
+_registry: list[type[Measuring]] = []
+
+
+def register_measure(*measures: Measure) -> Callable[[Class], Class]:
+    """Register a class under the measures that it takes, as a decorator.
+
+    Args:
+        measures: Its measures; their names are the columns and curves that its `values` returns.
+
+    Returns:
+        The decorator, which returns the class unchanged.
+
+    Raises:
+        ValueError: Another class has a measure of that name already.
+    """
+
+    def decorator(cls: Class) -> Class:
+        taken = available_measures().keys() & {measure.name for measure in measures}
+        if taken:
+            raise ValueError(f"there is a measure named {', '.join(sorted(taken))} already; rename one of them")
+        cls.measures = measures
+        _registry.append(cls)
+        return cls
+
+    return decorator
+
+
+def available_measures() -> dict[str, Measure]:
+    """Return all registered measures by name, in the order in which tables print them."""
+    return {measure.name: measure for cls in _registry for measure in cls.measures}
+
+
+def measuring_classes() -> list[type[Measuring]]:
+    """Return all registered classes, in the same order."""
+    return list(_registry)

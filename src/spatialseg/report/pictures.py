@@ -1,0 +1,181 @@
+"""Pictures, all with one look. Arrays in, a figure out; saving it is the caller's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of lines and dots: Okabe and Ito's, which colour-blind readers tell apart."""
+IGNORE_INDEX = 255
+PANEL = 2.4  # inches, the width of an image
+SIZE = 9  # points, of all text
+
+
+class Photograph(NamedTuple):
+    """An image with its ground truth."""
+
+    name: str
+    image: Array
+    """uint8 (H, W, 3)."""
+    mask: Array
+    """(H, W): 0 and 1, or class indices; 255 is ignored."""
+
+
+def draw_predictions(rows: Sequence[tuple[Photograph, Array]]) -> Figure:
+    """Draw photographs side by side with ground truth, prediction and weighted error, one row each.
+
+    Args:
+        rows: A photograph, and probabilities in [0, 1], (H, W) or (classes, H, W).
+
+    Returns:
+        The figure. The weighted error E^w runs from 0 to 2, the highest cost of one pixel; of several classes it shows
+        the largest.
+    """
+    figure, grid = _panels([[photograph.mask] for photograph, _ in rows], 4)
+    for axes, (photograph, probability) in zip(grid, rows, strict=True):
+        classes = len(probability) if probability.ndim == 3 else 1
+        _draw_photograph(axes, photograph, classes)
+        _draw_map(axes[2], probability, "prediction", classes)
+        heat = axes[3].imshow(weighted_cost(probability, photograph.mask), cmap="inferno", vmin=0, vmax=2)
+        axes[3].set_title("weighted error", fontsize=SIZE)
+        figure.colorbar(heat, ax=axes[3], fraction=0.046, ticks=[0, 1, 2]).ax.tick_params(labelsize=SIZE - 1)
+    return figure
+
+
+def draw_comparison(rows: Sequence[tuple[Photograph, Mapping[str, Array]]], classes: int = 1) -> Figure:
+    """Draw photographs with ground truth and the predictions of several methods, one row each.
+
+    Args:
+        rows: A photograph, and predictions by title: probabilities in [0, 1], (H, W), or class indices.
+        classes: 1, or the number of classes.
+    """
+    figure, grid = _panels([[photograph.mask] for photograph, _ in rows], 2 + len(rows[0][1]))
+    for axes, (photograph, predictions) in zip(grid, rows, strict=True):
+        _draw_photograph(axes, photograph, classes)
+        for axis, (title, prediction) in zip(axes[2:], predictions.items(), strict=True):
+            _draw_map(axis, prediction, title, classes)
+    return figure
+
+
+def draw_sheet(title: str, rows: Sequence[Sequence[tuple[str, Array, Array]]]) -> Figure:
+    """Draw maps with the outline of their masks in red.
+
+    Args:
+        title: Stands above all.
+        rows: Of each panel its title, the map in [0, 1], (h, w), and the mask, boolean (H, W), over which it is drawn.
+    """
+    figure, grid = _panels([[mask for *_, mask in row] for row in rows], max(map(len, rows)), title)
+    for axes, row in zip(grid, rows, strict=True):
+        for axis, (name, prediction, mask) in zip(axes, row, strict=False):
+            height, width = mask.shape
+            _draw_map(axis, prediction, name, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+            if mask.any() and not mask.all():
+                axis.contour(mask, levels=[0.5], colors="red", linewidths=1)
+    return figure
+
+
+def draw_curves(title: str, curves: Mapping[str, Mapping[str, Array]]) -> Figure:
+    """Draw precision over recall, and the F-measure over the threshold, a line per method.
+
+    Args:
+        title: Stands above both.
+        curves: Of each method "precision", "recall" and "f" at the thresholds k/255, (256,) each.
+    """
+    figure, (left, right) = plots(2, title)
+    for name, curve in curves.items():
+        left.plot(curve["recall"], curve["precision"], label=name)
+        right.plot(np.arange(256), curve["f"], label=f"{name} (max {curve['f'].max():.3f})")
+    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02))
+    right.set(xlabel="threshold (of 255)", ylabel="F-measure")
+    for axis in (left, right):
+        axis.set_ylim(0, 1.02)
+        axis.legend(loc="lower center", fontsize=SIZE)
+    return figure
+
+
+def draw_fidelity(exact: Array, approximate: Mapping[str, Array]) -> Figure:
+    """Draw by how much approximations miss the exact weighted F, a panel each, a colour per stage of a training.
+
+    Args:
+        exact: The exact measure, (stages, images).
+        approximate: Of each approximation the same.
+    """
+    title = "What the loss takes for the weighted F-measure, less that measure; a point per test image"
+    figure, axes = plots(len(approximate), title, share_y=True)
+    for axis, (name, values) in zip(axes, approximate.items(), strict=True):
+        axis.axhline(0, color="gray", linewidth=0.8)
+        for stage, (x, y) in enumerate(zip(exact, values - exact, strict=True)):
+            axis.scatter(x, y, s=6, alpha=0.5, linewidths=0, label=f"stage {stage + 1}")
+        axis.set_title(f"dependency = {name}", fontsize=SIZE)
+        axis.set(xlabel="weighted F, exact", xlim=(0, 1))
+    axes[0].set_ylabel("(1 − loss) − weighted F")
+    axes[0].legend(fontsize=SIZE, markerscale=2, loc="lower left")
+    return figure
+
+
+def weighted_cost(prediction: Array, mask: Array) -> NDArray[np.float32]:
+    """Return the weighted error E^w of every pixel, in [0, 2]; of several classes the largest.
+
+    Args:
+        prediction: Probabilities in [0, 1], (H, W) or (classes, H, W).
+        mask: Ground truth, (H, W): 0 and 1, or class indices; 255 is ignored.
+    """
+    import torch  # takes seconds, and no other picture needs it
+
+    from spatialseg.functional import weighted_error
+
+    targets = mask[None]
+    if prediction.ndim == 3:
+        index = np.arange(len(prediction))[:, None, None]
+        targets = np.where(targets == IGNORE_INDEX, IGNORE_INDEX, targets == index)
+    probability = torch.from_numpy(prediction.reshape(targets.shape).astype(np.float32))
+    cost: NDArray[np.float32] = weighted_error(probability, torch.from_numpy(targets.copy())).weighted.amax(0).numpy()
+    return cost
+
+
+def _panels(masks: Sequence[Sequence[Array]], columns: int, title: str = "") -> tuple[Figure, Any]:
+    """Return a figure with a grid of panels for images, (rows, columns), each row as high as its highest mask needs."""
+    ratios = [max(min(mask.shape[0] / mask.shape[1], 1.6) for mask in row) for row in masks]
+    height = PANEL * sum(ratios) + 0.3 * (len(ratios) + bool(title))
+    figure = Figure((PANEL * columns, height), layout="constrained")
+    figure.suptitle(title, fontsize=SIZE + 1)
+    grid = figure.subplots(len(ratios), columns, squeeze=False, height_ratios=ratios)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    return figure, grid
+
+
+def plots(count: int, title: str, share_y: bool = False) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure with plots side by side."""
+    figure = Figure((3.2 * max(count, 2), 3.4), layout="constrained")
+    figure.suptitle(title, fontsize=SIZE + 1)
+    axes = figure.subplots(1, count, sharey=share_y, squeeze=False)[0]
+    for axis in axes:
+        axis.set_prop_cycle(color=COLOURS)
+        axis.grid(alpha=0.3)
+        axis.tick_params(labelsize=SIZE - 1)
+        axis.xaxis.label.set_size(SIZE)
+        axis.yaxis.label.set_size(SIZE)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _draw_photograph(axes: Sequence[Axes], photograph: Photograph, classes: int) -> None:
+    """Draw an image and its ground truth into the first two panels."""
+    axes[0].imshow(photograph.image)
+    axes[0].set_title(photograph.name, fontsize=SIZE)
+    _draw_map(axes[1], photograph.mask, "ground truth", classes)
+
+
+def _draw_map(axis: Axes, values: Array, title: str, classes: int = 1, **place: Any) -> None:  # noqa: ANN401
+    """Draw probabilities or a mask in grey, class indices in colours; ignored pixels stay blank."""
+    shown = values.argmax(axis=0) if values.ndim == 3 else np.where(values == IGNORE_INDEX, np.nan, values)
+    colours, top = ("gray", 1) if classes == 1 else ("tab20", classes - 1)
+    axis.imshow(shown, cmap=colours, vmin=0, vmax=top, interpolation="nearest", **place)
+    axis.set_title(title, fontsize=SIZE)

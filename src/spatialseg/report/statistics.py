@@ -1,0 +1,158 @@
+"""Is one better than the other? Paired differences of all measures, with intervals, over seeds and images.
+
+An arm is what a training's settings give: the scores of several seeds on the same test images. Seeds and images are
+both samples of what could have been: the crossed bootstrap draws anew from both, independently, the same images for
+both arms and all seeds (Owen, *The pigeonhole bootstrap*, Annals of Applied Statistics 2007). Images alone say how sure
+the difference of *these* trained networks is; not, what another training would give.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialseg.scores import Measure, Scores
+
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+
+RESAMPLES = 10_000
+AT_ONCE = 4_000_000  # weights held at a time, 32 MB
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The scores of several seeds on the same images.
+
+    Args:
+        name: What to call it.
+        seeds: Scores by seed in ascending order, all of the same images.
+        resamples: How many times images are drawn anew.
+    """
+
+    name: str
+    seeds: Mapping[int, Scores]
+    resamples: int = RESAMPLES
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The measures that were taken."""
+        return next(iter(self.seeds.values())).measures
+
+    @cached_property
+    def figures(self) -> Array:
+        """Figure of each measure and seed, (measures, seeds)."""
+        figures: Array = np.array([list(scores.figures().values()) for scores in self.seeds.values()]).T
+        return figures
+
+    @cached_property
+    def resampled(self) -> Array:
+        """The same on images drawn anew, (measures, seeds, resamples); the same draws for every arm."""
+        count = len(next(iter(self.seeds.values())))
+        step = max(1, AT_ONCE // count)
+        random = np.random.default_rng(0)
+        parts = []
+        for first in range(0, self.resamples, step):
+            weights = draw(random, count, min(step, self.resamples - first))
+            parts.append([list(scores.figures(weights).values()) for scores in self.seeds.values()])
+        resampled: Array = np.concatenate(parts, axis=-1).swapaxes(0, 1)
+        return resampled
+
+
+class Difference(NamedTuple):
+    """By how much the second of two arms differs from the first in one measure."""
+
+    measure: Measure
+    value: float
+    """Second less first, of the means over seeds."""
+    images: Interval
+    """95 % interval over images, of these very runs."""
+    crossed: Interval | None
+    """95 % interval over seeds and images; None with a single seed in either arm."""
+    p_value: float | None
+    """Exact two-sided sign-flip test over paired seeds; None unless both arms have the same seeds, two or more."""
+    improvement: float
+    """Probability that the second arm's score of an image is better than the first's, ties counted half."""
+
+
+def differences(first: Arm, second: Arm) -> list[Difference]:
+    """Compare two arms in every measure.
+
+    Seeds are paired by number when both arms have the same ones: a seed then fixes the order of the images and the
+    first weights of both.
+
+    Args:
+        first: The baseline.
+        second: What is held against it; of the same images and measures, with as many resamples.
+    """
+    value = second.figures.mean(axis=1) - first.figures.mean(axis=1)
+    images = _interval(second.resampled.mean(axis=1) - first.resampled.mean(axis=1))
+    paired = list(first.seeds) == list(second.seeds)
+    crossed = p_values = None
+    if min(len(first.seeds), len(second.seeds)) > 1:
+        random = np.random.default_rng(1)
+        drawn = draw(random, len(first.seeds), first.resamples)
+        also = drawn if paired else draw(random, len(second.seeds), second.resamples)
+        crossed = _interval(_mean_of(second, also) - _mean_of(first, drawn))
+        if paired:
+            p_values = sign_flip(second.figures - first.figures)
+    return [
+        Difference(
+            measure,
+            float(value[index]),
+            images[index],
+            crossed[index] if crossed else None,
+            float(p_values[index]) if p_values is not None else None,
+            improvement(measure, first.seeds, second.seeds),
+        )
+        for index, measure in enumerate(first.measures)
+    ]
+
+
+def draw(random: np.random.Generator, count: int, resamples: int) -> Array:
+    """Draw with replacement as many as there are, and return how often each was drawn, (resamples, count)."""
+    picks = random.integers(0, count, (resamples, count)) + count * np.arange(resamples)[:, None]
+    return np.bincount(picks.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
+
+
+def sign_flip(differences: Array) -> Array:
+    """Return the exact two-sided p-value of a mean difference, each pair's sign as likely as its opposite.
+
+    With n pairs there are 2ⁿ ways, and p cannot go below 2/2ⁿ: six pairs are the fewest that can reach 0.05.
+
+    Args:
+        differences: A row of paired differences per test, (..., pairs); 20 pairs at most.
+    """
+    pairs = differences.shape[-1]
+    # A way and its opposite are equally far from zero: half of them do.
+    ways = 1.0 - 2.0 * (np.arange(2 ** (pairs - 1))[:, None] >> np.arange(pairs) & 1)
+    extreme = np.abs(differences @ ways.T)
+    p_value: Array = (extreme >= np.abs(differences.sum(axis=-1))[..., None] - 1e-12).mean(axis=-1)
+    return p_value
+
+
+def improvement(measure: Measure, first: Mapping[int, Scores], second: Mapping[int, Scores]) -> float:
+    """Return the probability that an image's score is better in the second arm, over images and all pairs of seeds.
+
+    Ties count half (Agarwal et al., *Deep RL at the Edge of the Statistical Precipice*, NeurIPS 2021, with images as
+    tasks). Images without a value are left out; NaN where there is none.
+    """
+    sign = 1 if measure.better == "higher" else -1
+    before, after = (sign * np.stack([each.columns[measure.name] for each in arm.values()]) for arm in (first, second))
+    gain = after[:, None] - before
+    known = ~np.isnan(gain)
+    return float((np.sign(gain[known]) + 1).mean() / 2) if known.any() else float("nan")
+
+
+def _mean_of(arm: Arm, drawn: Array) -> Array:
+    """Return the mean over the seeds drawn, for each draw of the images: (measures, resamples)."""
+    mean: Array = np.einsum("msr,rs->mr", arm.resampled, drawn) / len(arm.seeds)
+    return mean
+
+
+def _interval(values: Array) -> list[Interval]:
+    low, high = np.nanquantile(values, [0.025, 0.975], axis=-1)
+    return list(zip(low.tolist(), high.tolist(), strict=True))

@@ -1,0 +1,248 @@
+"""Where a run keeps what: the one place that knows the names of a run folder's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from spatialseg.hints import did_you_mean
+
+if TYPE_CHECKING:
+    from spatialseg.scores import Scores
+
+TIME = "%Y-%m-%d_%H-%M-%S"
+
+
+class RunError(ValueError):
+    """A run cannot be made, found or used; the message says what was found, what was expected and what to do."""
+
+
+class RunFolder:
+    """The folder of one run: `<runs>/<experiment>/<data>/seed<k>/<time>`.
+
+    Args:
+        path: The folder; need not be there yet, and may have been moved: its names then come from its summary.
+
+    Attributes:
+        config: The resolved configuration, YAML.
+        metrics: Losses and measures over the epochs, CSV.
+        images: The test scores, a row per image, CSV.
+        curves: The test scores over thresholds, NumPy's npz.
+        maps: Folder of the test images' predictions, 8-bit PNG.
+        checkpoints: Folder of checkpoints.
+        best: The checkpoint that the monitored measure likes best.
+        last: The checkpoint of the last complete epoch.
+        pictures: Folder of the pictures of validation images.
+        summary: What came out, JSON.
+        predictions: Folder of what `predict` wrote, 8-bit PNG.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.csv"
+        self.images = self.path / "images.csv"
+        self.curves = self.path / "curves.npz"
+        self.maps = self.path / "maps"
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.checkpoints / "best.ckpt"
+        self.last = self.checkpoints / "last.ckpt"
+        self.pictures = self.path / "pictures"
+        self.summary = self.path / "summary.json"
+        self.predictions = self.path / "predictions"
+
+    @classmethod
+    def make(cls, runs: str | Path, experiment: str, data: str, seed: int, suffix: str = "") -> RunFolder:
+        """Make the folder of a new run; no two runs ever share one.
+
+        Args:
+            runs: The folder of all runs.
+            experiment: Name of the experiment.
+            data: Name of the data set.
+            seed: Seed of everything random.
+            suffix: Appended to the time, such as `_test` for a run that only tests.
+
+        Raises:
+            RunError: A name is empty or would lead out of its place, or the folder cannot be written.
+        """
+        for what, name in (("experiment", experiment), ("data set", data)):
+            if not re.fullmatch(r"(?!\.)[^/\\\0]+", name):
+                raise RunError(
+                    f"the {what}'s name becomes a folder: it cannot be empty, start with a dot or hold a separator, "
+                    f"got {name!r}; use letters, digits and underscores"
+                )
+        while True:
+            path = Path(runs, experiment, data, f"seed{seed}", f"{datetime.now():{TIME}}{suffix}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                time.sleep(0.2)
+            except OSError as error:
+                raise RunError(
+                    f"no run folder can be made: {error}; choose a folder you may write to with --runs"
+                ) from error
+            else:
+                return cls(path)
+
+    @property
+    def experiment(self) -> str:
+        """Name of the experiment."""
+        return str(self._names[0])
+
+    @property
+    def data(self) -> str:
+        """Name of the data set."""
+        return str(self._names[1])
+
+    @property
+    def seed(self) -> int:
+        """Seed of everything random."""
+        return int(self._names[2])
+
+    @property
+    def time(self) -> str:
+        """When the run started, and what it was if not a training: the folder's own name."""
+        return self.path.absolute().name
+
+    @property
+    def trains(self) -> bool:
+        """Whether this is the run of a training, rather than of a test or prediction alone."""
+        try:
+            datetime.strptime(self.time, TIME)
+        except ValueError:
+            return False
+        return True
+
+    @property
+    def wandb(self) -> Path | None:
+        """What W&B keeps of the run, if it was started."""
+        return max(self.path.glob("wandb/*run-*"), default=None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: there is a summary, and it says so."""
+        return self.summary.is_file() and bool(self.read_summary().get("finished"))
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the resolved configuration.
+
+        Raises:
+            RunError: There is none, or it cannot be read.
+        """
+        return self._read(self.config, yaml.safe_load)
+
+    def read_summary(self) -> dict[str, Any]:
+        """Return what came out.
+
+        Raises:
+            RunError: There is no summary yet, or it cannot be read.
+        """
+        return self._read(self.summary, json.loads)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write what came out; whoever reads meanwhile sees the old summary or the new one, never a part."""
+        beside = self.summary.with_suffix(".tmp")
+        beside.write_text(json.dumps(summary, indent=2) + "\n")
+        os.replace(beside, self.summary)
+
+    def scores(self) -> Scores:
+        """Return the test scores, image by image.
+
+        Raises:
+            RunError: The run was not tested.
+        """
+        for path in (self.images, self.curves):
+            if not path.is_file():
+                raise RunError(f"{self.path} holds no scores of a test: {path.name} is missing; run its test first")
+        from spatialseg.scores import Scores  # here, because whoever only looks for runs does not need it
+
+        return Scores.load(self.path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunFolder) and self.path.absolute() == other.path.absolute()
+
+    def __hash__(self) -> int:
+        return hash(self.path.absolute())
+
+    @property
+    def _names(self) -> tuple[str, str, int]:
+        *_, experiment, data, seed, _ = ("", "", "", *self.path.absolute().parts)
+        if number := re.fullmatch(r"seed(\d+)", seed):
+            return experiment, data, int(number[1])
+        summary = self.read_summary()
+        return summary["experiment"], summary["data"], summary["seed"]
+
+    def _read(self, path: Path, load: Any) -> dict[str, Any]:  # noqa: ANN401
+        try:
+            content = load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not the folder of a finished run: {path.name} is missing") from None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{path} must hold a mapping, got {type(content).__name__}")
+        return content
+
+
+def trainings(folder: Path) -> Iterator[RunFolder]:
+    """Yield the training runs below `<runs>/<experiment>/<data>` or one of its seeds, the newest first."""
+    paths = folder.glob("*" if re.fullmatch(r"seed\d+", folder.name) else "seed*/*")
+    found = (RunFolder(path) for path in sorted(paths, key=lambda path: path.name, reverse=True))
+    return (run for run in found if run.trains)
+
+
+def find_runs(name: str | Path, runs: str | Path = "runs", data: str | None = None) -> list[RunFolder]:
+    """Find finished runs by folder or by name.
+
+    Args:
+        name: A run folder, or what it was called: `saliency_wfb/ecssd` is the newest finished training of every seed
+            of this experiment on this data set, `saliency_wfb/ecssd/seed3` that of one seed. A folder of such a name
+            does as well.
+        runs: The folder of all runs.
+        data: The data set, if the name has none.
+
+    Returns:
+        The runs, in the order of their seeds.
+
+    Raises:
+        RunError: There is no such run, or none of them is finished.
+    """
+    folder = Path(name)
+    if any(path.is_file() for path in (RunFolder(folder).config, RunFolder(folder).summary)):
+        run = RunFolder(folder)
+        if not run.finished:
+            raise RunError(f"{folder} is not the folder of a finished run: its summary is missing or says otherwise")
+        return [run]
+    if not folder.is_dir():
+        folder = Path(runs, name)
+    if data is not None:
+        folder /= data
+    newest: dict[int, RunFolder] = {}
+    for run in trainings(folder):
+        if run.seed not in newest and run.finished:
+            newest[run.seed] = run
+    if not newest:
+        known = sorted({"/".join(path.parts[-3:-1]) for path in Path(runs).glob("*/*/seed*")})
+        what = "no run of it is finished" if folder.is_dir() else f"there is no folder {folder}"
+        raise RunError(
+            f"{str(name)!r} is no finished run: {what}{did_you_mean(str(name), known)}; "
+            f"give a run folder or EXPERIMENT/DATA, of which there are in {runs}: {', '.join(known) or 'none'}"
+        )
+    return [newest[seed] for seed in sorted(newest)]

@@ -1,0 +1,316 @@
+"""Score maps on disk against masks on disk, as papers do: `python -m spatialseg score --pred DIR --gt DIR`."""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from spatialseg.data.files import few, list_images, read_map, read_mask
+from spatialseg.data.source import DataError
+from spatialseg.metrics.conventions import DEFAULT, PRESETS, Conventions
+from spatialseg.metrics.images import ImageCounts, count_image, scores_of
+from spatialseg.report.table import Column, Table
+from spatialseg.scores import Scores
+
+FORMATS = ("csv", "json", "md", "tex", "html")
+
+
+class ScoringError(Exception):
+    """Files that cannot be scored; the message names them."""
+
+
+@dataclass
+class Result:
+    """The scores of one method on one data set."""
+
+    method: str
+    dataset: str
+    scores: Scores
+    missing: list[str]
+    """Masks without a map."""
+    extra: list[str]
+    """Maps without a mask."""
+    resized: int
+    """How many maps were resized to their masks."""
+
+    @property
+    def empty(self) -> int:
+        """Number of masks without foreground."""
+        return int((self.scores.columns["foreground"] == 0).sum())
+
+    @property
+    def expected(self) -> int:
+        """Number of masks."""
+        return len(self.scores) + len(self.missing)
+
+
+def score(
+    pred: dict[str, Path],
+    gt: dict[str, Path],
+    conventions: Conventions = DEFAULT,
+    *,
+    missing: Literal["error", "skip"] = "error",
+    strict: bool = False,
+    workers: int = 0,
+    progress: bool = False,
+) -> list[Result]:
+    """Score the maps of several methods on several data sets.
+
+    Args:
+        pred: Folder of maps of each method. With several data sets, its subfolders are named after them.
+        gt: Folder of masks of each data set. A map belongs to the mask of the same stem.
+        conventions: How to score.
+        missing: What a mask without a map means: an error, or that the average is over the others (the result says so).
+        strict: Refuse a map of another size than its mask, instead of resizing it (bilinearly) to the mask.
+        workers: Threads; 0 for one per CPU.
+        progress: Show a progress bar on a terminal.
+
+    Returns:
+        A result for each method and data set.
+
+    Raises:
+        ScoringError: A folder or file is missing, unreadable, ambiguous or of the wrong size; all such files are
+            counted, the first five named.
+    """
+    pairs = []
+    for method, folder in pred.items():
+        for dataset, masks in gt.items():
+            truth = _by_stem(masks)
+            maps = _by_stem(folder / dataset if len(gt) > 1 else folder)
+            lacking = sorted(truth.keys() - maps.keys())
+            if lacking and missing == "error":
+                raise ScoringError(
+                    f"{method} on {dataset}: {len(truth)} masks, without a map in {folder} {few(lacking)}; "
+                    "add them, or score the others with --missing skip"
+                )
+            common = {name: (maps[name], truth[name]) for name in sorted(truth.keys() & maps.keys())}
+            if not common:
+                raise ScoringError(f"{method} on {dataset}: no map in {folder} has the name of a mask in {masks}")
+            pairs.append((method, dataset, common, lacking, sorted(maps.keys() - truth.keys())))
+
+    results = []
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for method, dataset, files, lacking, extra in pairs:
+            tasks = ((name, *paths, conventions, strict) for name, paths in files.items())
+            counted = pool.map(lambda task: _count(*task), tasks)
+            what = f"Scoring {method} on {dataset}"
+            shown = track(counted, what, len(files), transient=True, disable=not progress, console=Console(stderr=True))
+            found = list(shown)
+            if faults := [each for each in found if isinstance(each, str)]:
+                raise ScoringError(f"{method} on {dataset}: {len(faults)} files: {'; '.join(faults[:5])}")
+            counts = [each for each in found if not isinstance(each, str)]
+            if max(each.highest for each in counts) == 1:
+                raise ScoringError(
+                    f"{method} on {dataset}: no grey level in {len(counts)} maps is above 1 (of 255); "
+                    "they seem to be saved as 0 and 1: multiply them by 255"
+                )
+            scores = scores_of([each.image for each in counts], conventions)
+            results.append(Result(method, dataset, scores, lacking, extra, sum(each.resized for each in counts)))
+    return results
+
+
+@dataclass
+class _Counted:
+    image: ImageCounts
+    highest: float
+    """Highest grey level of the map."""
+    resized: bool
+
+
+def _count(name: str, map_path: Path, mask_path: Path, conventions: Conventions, strict: bool) -> _Counted | str:
+    """Count in one pair of files, or return what is wrong with it."""
+    try:
+        prediction, mask = read_map(map_path), read_mask(mask_path, 1, conventions.mask_threshold)
+    except DataError as error:
+        return str(error)
+    resized = prediction.shape != mask.shape
+    highest = prediction.max() * (255 if prediction.dtype == np.float32 else 1)
+    if resized:
+        height, width = mask.shape
+        if strict:
+            found = f"{prediction.shape[1]}×{prediction.shape[0]}"
+            return f"{map_path} has {found} pixels, its mask {width}×{height}"
+        prediction = np.array(Image.fromarray(prediction).resize((width, height), Image.Resampling.BILINEAR))
+    image = count_image(name, torch.from_numpy(prediction), torch.from_numpy(mask.view(np.bool_)), conventions)
+    return _Counted(image, float(highest), resized)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise ScoringError(f"{folder} is no folder")
+    found, problems = list_images(folder)
+    if problems:
+        raise ScoringError("; ".join(problems))
+    here = {name: path for name, path in found.items() if path.parent == folder}
+    if not here:
+        raise ScoringError(f"{folder} holds no image")
+    return here
+
+
+def as_probability(values: NDArray[Any]) -> NDArray[Any]:
+    """Return what a map that was read stands for: grey levels are of 255."""
+    return values / 255 if values.dtype == np.uint8 else values
+
+
+def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
+    """Return the table: method, data set, images scored of those expected, and every measure."""
+    columns = [Column(key, key) for key in ("method", "dataset", "images")]
+    columns += [Column(measure.name, measure.label, measure.better) for measure in results[0].scores.measures]
+    rows: list[dict[str, Any]] = [
+        {"method": one.method, "dataset": one.dataset, "images": f"{len(one.scores)}/{one.expected}"}
+        | {name: float(value) for name, value in one.scores.figures().items()}
+        | {"missing": one.missing, "extra": one.extra, "resized": one.resized, "empty": one.empty}
+        for one in sorted(results, key=lambda one: one.dataset)
+    ]
+    facts = {"conventions": asdict(conventions)}
+    return Table(columns, rows, caption=conventions.describe(), group="dataset", facts=facts)
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    """Say what was missing, left over, resized or empty."""
+    lines = []
+    for one in results:
+        where = f"{one.method} on {one.dataset}"
+        if one.missing:
+            lines.append(f"{where}: of {one.expected} masks without a map, not averaged, {few(one.missing)}")
+        if one.extra:
+            lines.append(f"{where}: maps without a mask, not scored, {few(one.extra)}")
+        if one.resized:
+            lines.append(f"{where}: {one.resized} maps were resized to their masks")
+        if one.empty:
+            lines.append(f"{where}: {one.empty} masks are empty")
+    return lines
+
+
+def _draw(
+    results: Sequence[Result], pred: dict[str, Path], gt: dict[str, Path], options: argparse.Namespace
+) -> list[Path]:
+    """Draw the curves of each data set, and the worst and best maps of each result."""
+    from spatialseg.report.pictures import draw_curves, draw_sheet
+
+    written = []
+    for dataset in gt if options.figures != "none" else ():
+        here = {one.method: one.scores for one in results if one.dataset == dataset}
+        curves = {
+            method: {name: scores.mean_curve(name) for name in ("f", "precision", "recall")}
+            for method, scores in here.items()
+        }
+        written.append(options.out / f"curves_{dataset}.{options.figures}")
+        draw_curves(dataset, curves).savefig(written[-1], dpi=120)
+    for one in results if options.sheet > 0 else ():
+        maps = _by_stem(pred[one.method] / one.dataset if len(gt) > 1 else pred[one.method])
+        masks = _by_stem(gt[one.dataset])
+        value = dict(zip(one.scores.names, one.scores.columns["weighted_f"], strict=True))
+        ranked = sorted((name for name in value if not math.isnan(value[name])), key=value.__getitem__)
+        count = min(options.sheet, max(1, len(ranked) // 2))
+        shown = [
+            [
+                (f"{name}: {value[name]:.3f}", as_probability(read_map(maps[name])), read_mask(masks[name], 1))
+                for name in names
+            ]
+            for names in (ranked[:count], ranked[::-1][:count])
+        ]
+        title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"
+        written.append(options.out / f"sheet_{one.method}_{one.dataset}.png")
+        draw_sheet(title, shown).savefig(written[-1], dpi=120)
+    return written
+
+
+def _named_folders(values: Sequence[str]) -> dict[str, Path]:
+    """Read `name=folder` or `folder`, whose name is then that of the folder."""
+    folders: dict[str, Path] = {}
+    for value in values:
+        name, equals, folder = value.partition("=")
+        path = Path(folder if equals else value)
+        name = name if equals else path.resolve().name
+        if name in folders:
+            raise ScoringError(f"two folders are called {name!r}; name them: {name}1={folders[name]} {name}2={path}")
+        folders[name] = path
+    return folders
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spatialseg score",
+        description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
+    )
+    parser.add_argument(
+        "--pred",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="[NAME=]DIR",
+        help="folder of maps of a method; several may be given. With several data sets, DIR/<data set> holds the maps",
+    )
+    parser.add_argument(
+        "--gt", nargs="+", action="extend", required=True, metavar="[NAME=]DIR", help="folder of masks of a data set"
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="default", help="whose conventions to follow")
+    parser.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="stretch every map to [0, 1] first, whatever the preset says",
+    )
+    parser.add_argument("--beta2", type=float, help="β² of the weighted F-measure, whatever the preset says")
+    parser.add_argument("--empty-target", choices=("skip", "zero", "strict"), help="weighted F of an empty mask")
+    parser.add_argument("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
+    parser.add_argument("--strict", action="store_true", help="refuse maps of another size than their mask")
+    parser.add_argument("--out", type=Path, default=Path("scores"), help="folder to write to (default: scores)")
+    parser.add_argument("--formats", nargs="*", choices=FORMATS, default=list(FORMATS), help="formats of the table")
+    parser.add_argument("--figures", choices=("png", "pdf", "none"), default="png", help="format of the curves")
+    parser.add_argument("--sheet", type=int, default=6, metavar="N", help="show the N worst and best maps; 0 for none")
+    parser.add_argument("--workers", type=int, default=0, help="threads (default: one per CPU)")
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run `spatialseg score`.
+
+    Args:
+        args: The command's arguments; those of the process by default.
+
+    Raises:
+        SystemExit: With status 2 when the arguments or the files cannot be used.
+    """
+    options = _parser().parse_args(args)
+    chosen = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
+    conventions = replace(
+        PRESETS[options.preset], **{name: value for name, value in chosen.items() if value is not None}
+    )
+    try:
+        pred, gt = _named_folders(options.pred), _named_folders(options.gt)
+        results = score(
+            pred,
+            gt,
+            conventions,
+            missing=options.missing,
+            strict=options.strict,
+            workers=options.workers,
+            progress=sys.stderr.isatty(),
+        )
+        table = table_of(results, conventions)
+        written = table.write(options.out, "scores", options.formats)
+        for one in results:
+            stem = f"images_{one.method}_{one.dataset}"
+            one.scores.save(options.out, stem)
+            written.append(options.out / f"{stem}.csv")
+        written += _draw(results, pred, gt, options)
+    except ScoringError as error:
+        print(f"spatialseg score: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    table.print()
+    print(*_notes(results), sep="\n")
+    print(f"Written to {options.out}: {', '.join(path.name for path in written)}")

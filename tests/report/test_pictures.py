@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from spatialseg.functional import weighted_f_measure
+from spatialseg.report import pictures
+from spatialseg.report.pictures import Photograph
+
+
+@pytest.fixture
+def photograph() -> Photograph:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((30, 40), np.uint8)
+    mask[8:20, 10:25] = 1
+    mask[0, 0] = 255
+    return Photograph("sparrow", rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), mask)
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+
+def test_predictions_stand_beside_their_weighted_error(photograph, tmp_path):
+    probability = np.random.default_rng(1).random((30, 40), dtype=np.float32)
+    figure = pictures.draw_predictions([(photograph, probability)] * 2)
+    assert titles(figure) == ["sparrow", "ground truth", "prediction", "weighted error"] * 2
+    cost = figure.axes[3].images[0]
+    assert cost.get_clim() == (0, 2)
+    figure.savefig(tmp_path / "picture.png")
+
+
+def test_the_cost_is_that_of_the_measure(photograph):
+    import torch
+
+    probability = np.random.default_rng(1).random((30, 40), dtype=np.float32)
+    cost, mask = pictures.weighted_cost(probability, photograph.mask), photograph.mask
+    assert cost[0, 0] == 0
+    hits, alarms = (mask == 1).sum() - cost[mask == 1].sum(), cost[mask == 0].sum()
+    (expected,) = weighted_f_measure(torch.tensor(probability)[None], torch.tensor(mask)[None]).f
+    assert 2 * hits / ((mask == 1).sum() + hits + alarms) == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_of_several_classes_the_most_costly_is_shown(photograph):
+    right = np.stack([photograph.mask != 1, photograph.mask == 1]).astype(np.float32)
+    assert pictures.weighted_cost(right, photograph.mask).max() == 0
+    wrong = pictures.weighted_cost(right[::-1].copy(), photograph.mask)
+    assert wrong.max() == pytest.approx(2, abs=0.3)
+    assert titles(pictures.draw_predictions([(photograph, right)]))[2] == "prediction"
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_methods_stand_side_by_side(photograph, classes):
+    figure = pictures.draw_comparison(
+        [(photograph, {"bce: 0.7": photograph.mask, "wfb: 0.8": photograph.mask})], classes
+    )
+    assert titles(figure) == ["sparrow", "ground truth", "bce: 0.7", "wfb: 0.8"]
+    assert np.isnan(figure.axes[1].images[0].get_array().filled(np.nan)[0, 0])
+
+
+def test_a_sheet_outlines_the_mask_and_bears_rows_of_unequal_length(photograph):
+    mask = photograph.mask == 1
+    small, empty = mask[::2, ::2].astype(float), np.zeros_like(mask)
+    figure = pictures.draw_sheet("worst and best", [[("a", small, mask), ("b", small, empty)], [("c", small, mask)]])
+    assert titles(figure) == ["a", "b", "c"]
+    assert [len(axis.collections) for axis in figure.axes] == [1, 0, 1, 0]
+    assert figure.axes[0].get_xlim() == (-0.5, 39.5)
+
+
+def test_curves_of_each_method():
+    curve = np.linspace(0, 1, 256)
+    figure = pictures.draw_curves("ecssd", {"a": {"f": curve, "precision": curve, "recall": curve[::-1]}})
+    left, right = figure.axes
+    assert left.lines[0].get_xdata()[0] == 1 and right.get_legend().texts[0].get_text() == "a (max 1.000)"
+
+
+def test_fidelity_shows_the_error_of_every_image():
+    exact = np.random.default_rng(0).random((2, 50))
+    figure = pictures.draw_fidelity(exact, {"local": exact + 0.01, "None": exact})
+    assert [len(axis.collections) for axis in figure.axes] == [2, 2]
+    assert np.asarray(figure.axes[0].collections[1].get_offsets())[:, 1] == pytest.approx(np.full(50, 0.01))
