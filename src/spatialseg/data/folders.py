@@ -22,6 +22,7 @@ class PairDataset(Dataset[Sample]):
 
     def __init__(self, pairs: Sequence[Pair], classes: int) -> None:
         self.pairs = list(pairs)
+        self.names = [pair.name for pair in pairs]
         self.classes = classes
 
     def __len__(self) -> int:
