@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from spatialseg.run.folder import RunFolder, find_unfinished
+from spatialseg.run.folder import RunFolder
 
 EXPERIMENTS = Path("experiments")
 TUNING_SEED = 1000  # of the runs that choose a learning rate; no other run has it
@@ -124,14 +124,12 @@ class EvidenceRun:
         for rate in self.spec.learning_rates:
             run = EvidenceRun(self.spec, self.data, self.arm, TUNING_SEED, rate)
             if not run.done:
-                raise EvidenceError(
-                    f"{self.arm} on {self.data}: the rate {rate:g} was not tried; {run.record} is missing"
-                )
+                raise EvidenceError(f"{self.arm} on {self.data}: {run.record}, of the rate {rate:g}, is missing")
             tried[rate] = json.loads((run.record / "summary.json").read_text())["validation"]["weighted_f_cut"]
         return max(tried, key=tried.__getitem__)
 
     def command(self, runs: Path) -> list[str]:
-        """Return the command that trains it, or goes on where it was stopped; writes the configuration that it names."""
+        """Return the command that trains it, or goes on where it stopped; writes the configuration that it names."""
         settings: dict[str, Any] = {"experiment": self.experiment, **self.spec.arms[self.arm]}
         rate = self.chosen_rate()
         if rate is not None:
@@ -144,10 +142,16 @@ class EvidenceRun:
         for name, content in (("shared", self.spec.shared), (self.experiment, settings)):
             configs.append(folder / f"{name}.yaml")
             configs[-1].write_text(yaml.safe_dump(content, sort_keys=False))
-        command = [sys.executable, "-m", "spatialseg", "fit", "--runs", str(runs), "--seed_everything", str(self.seed)]
+        command = [sys.executable, "-m", "spatialseg", "fit"]
         command += [part for path in configs for part in ("--config", str(path))]
-        unfinished = find_unfinished(runs, self.experiment, self.data, self.seed)
-        return [*command, "--resume", str(unfinished)] if unfinished else command
+        command += ["--seed_everything", str(self.seed), "--runs", str(runs)]
+        newest = next(self.folders(runs), None)
+        resumable = newest is not None and not newest.finished and newest.last.is_file()
+        return [*command, "--resume", str(newest)] if resumable else command
+
+    def folders(self, runs: Path) -> Iterator[RunFolder]:
+        """Yield its run folders, the newest first."""
+        return map(RunFolder, sorted((runs / self.experiment / self.data / f"seed{self.seed}").glob("*"), reverse=True))
 
     def keep(self, run: RunFolder) -> None:
         """Write the record of a finished run: its summary, last of all, and the scores of its images, rounded."""
@@ -184,18 +188,13 @@ def make(spec: TableSpec, runs: Path, limit: int | None = None) -> None:
         log = runs / "tables" / spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
         with log.open("a") as output:
             status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
-        finished = _finished(runs, run)
+        finished = next((folder for folder in run.folders(runs) if folder.finished), None)
         if status or finished is None:
             raise EvidenceError(f"{run.experiment} on {run.data} stopped with status {status}; its output is in {log}")
         run.keep(finished)
         seconds.append(time.monotonic() - start)
         left = sum(seconds) / len(seconds) * (len(missing) - place - 1) / 3600
         print(f"{_line(run)}  {seconds[-1] / 60:.1f} min, {left:.1f} h left", flush=True)
-
-
-def _finished(runs: Path, run: EvidenceRun) -> RunFolder | None:
-    folders = sorted((runs / run.experiment / run.data / f"seed{run.seed}").glob("*"), reverse=True)
-    return next((folder for folder in map(RunFolder, folders) if folder.finished), None)
 
 
 def _line(run: EvidenceRun) -> str:
@@ -247,8 +246,8 @@ def main(args: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         "spatialseg evidence",
-        description="Train what is missing of a table of experiments/tables, one run after the other. Can be stopped at "
-        "any time: what is finished is kept, what is not goes on from its last epoch.",
+        description="Train what is missing of a table of experiments/tables, one run after the other. Can be stopped "
+        "at any time: what is finished is kept, what is not goes on from its last epoch.",
         epilog="example: spatialseg evidence saliency",
     )
     parser.add_argument("table", help="name of the table")

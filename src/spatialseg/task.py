@@ -283,14 +283,17 @@ class SegmentationTask(LightningModule):
 
     def _log_figures(self, stage: str) -> None:
         figures = {f"{stage}/{name}": float(value) for name, value in self.scores[stage].figures().items()}
-        self.log_dict(figures, sync_dist=True)  # they are the same already, but Lightning would warn
+        # A validation of its own has no place in the curves over epochs. The figures are the same in every process
+        # already, but Lightning would warn.
+        self.log_dict(figures, sync_dist=True, logger=stage == "test")
 
     def _log_loss(self, terms: dict[str, Tensor], stage: str, size: int, on_step: bool = False) -> Tensor:
         total: Tensor = self.loss.total(terms)
         values = {f"{stage}/loss": total}
         if len(terms) > 1:
             values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
-        self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step)
+        in_curves = self.trainer.state.fn == TrainerFn.FITTING
+        self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step, logger=in_curves)
         if on_step:
             self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total

@@ -46,7 +46,7 @@ def against(baseline: Arm, other: Arm) -> dict[str, Difference]:
 
 
 def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
-    """Return the table of arms: means over seeds, and by how much both weighted F-measures differ from the baseline's."""
+    """Return the table of arms: means over seeds, and how both weighted F-measures differ from the baseline's."""
     measures = {measure.name: measure for measure in next(iter(arms.values())).measures}
     shown = [measures[name] for name in SHOWN if name in measures]
     columns = [Column("arm", "loss"), Column("seeds", "seeds")]
@@ -74,7 +74,7 @@ def interval(difference: Difference) -> str:
 
 
 def draw_dots(arms: Mapping[str, Arm], title: str) -> Figure:
-    """Draw every seed's figure as a dot, and the mean with its interval over seeds and images as a line, for each arm."""
+    """Draw of each arm every seed's figure as a dot, the mean, and its interval over seeds and images as a line."""
     measures = {measure.name: place for place, measure in enumerate(next(iter(arms.values())).measures)}
     shown = [name for name in (*HEADLINE, "iou", "boundary_f") if name in measures]
     figure, axes = plots(len(shown), title, share_y=True)
