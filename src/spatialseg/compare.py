@@ -1,11 +1,12 @@
 """Runs against runs: the same test images, the measures side by side, and pictures of where they differ.
 
-Run folders are all that is needed. Neither the training libraries nor PyTorch are imported but for the picture, which
-needs the photographs as well.
+Run folders are all that is needed, and pictures need the photographs as well. PyTorch is imported only where a page
+shows weighted errors, or the photographs do not come from files.
 """
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -139,14 +140,9 @@ def tabulate_differences(arms: Sequence[Arm]) -> Table:
 
 
 def make_source(settings: dict[str, Any]) -> "Source":
-    """Make the data set of a run's configuration, without the library that trains."""
-    from jsonargparse import ArgumentParser
-
-    from spatialseg.data.source import Source
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Source, "source")
-    source: Source = parser.instantiate(parser.parse_object({"source": settings["source"]})).source
+    """Make the data set of a run's resolved configuration, without the libraries that train."""
+    module, _, name = settings["source"]["class_path"].rpartition(".")
+    source: Source = getattr(import_module(module), name)(**settings["source"].get("init_args", {}))
     return source
 
 
@@ -184,22 +180,29 @@ def photographs(entries: Sequence[Entry], names: Sequence[str]) -> tuple[list["P
         if not all((entry.runs[0].maps / f"{name}.png").is_file() for name in names):
             raise RunError(f"{entry.runs[0].maps} does not hold the maps; test the run again")
     settings = entries[0].runs[0].read_config()["data"]
-    if root := settings["source"].get("init_args", {}).get("root"):
-        from spatialseg.data.files import find_root
-
-        find_root(root)  # at once: what follows imports for seconds
+    from spatialseg.data.files import read_image, read_mask
+    from spatialseg.data.folders import FolderPairs
     from spatialseg.report.pictures import Photograph
 
     source = make_source(settings)
-    samples: Any = source.dataset("test")
-    known = getattr(samples, "names", None) or [samples[index]["name"] for index in range(len(samples))]
-    if lost := set(names) - set(known):
+    if isinstance(source, FolderPairs):
+        pairs = {pair.name: pair for pair in source.pairs("test")}
+        found = {
+            name: Photograph(name, read_image(pairs[name].image), read_mask(pairs[name].mask, source.classes))
+            for name in names
+            if name in pairs
+        }
+    else:
+        samples: Any = source.dataset("test")
+        every = (samples[index] for index in range(len(samples)))
+        found = {
+            sample["name"]: Photograph(sample["name"], sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy())
+            for sample in every
+            if sample["name"] in names
+        }
+    if lost := set(names) - found.keys():
         raise RunError(f"the test images of {source.name} here do not include {', '.join(sorted(lost)[:5])}")
-    found = []
-    for name in names:
-        sample = samples[known.index(name)]
-        found.append(Photograph(name, sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy()))
-    return found, source.classes
+    return [found[name] for name in names], source.classes
 
 
 def maps_of(entries: Sequence[Entry], name: str, classes: int) -> dict[str, NDArray[Any]]:

@@ -41,7 +41,7 @@ def make_page(
     legend = "".join(f'<span class="c{index % 7}">{escape(arm.name)}</span>' for index, arm in enumerate(arms))
     body = _section("Measures", "", _tables(tables[:1]))
     plots = [_forest(arms[0], arm, index) for index, arm in enumerate(arms[1:], 1)]
-    body += _section("Differences", _FOREST, _grid(plots) + _tables(tables[1:]) if plots else "")
+    body += _section("Differences", _FOREST, _grid(plots) + _tables(tables[1:], "As a table") if plots else "")
     body += _section("Seeds", _SEEDS, _grid(_seeds(arms)) + _tables([_each_run(arms, runs)], "Each run"))
     body += _section("Over thresholds", "", _grid(_curves(arms)))
     if len(arms) > 1:
