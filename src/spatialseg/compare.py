@@ -104,7 +104,10 @@ def tabulate_figures(arms: Sequence[Arm]) -> Table:
         means = zip([measure.name for measure in arm.measures], arm.figures.mean(axis=1).tolist(), strict=True)
         rows.append({"run": arm.name, "seeds": len(arm.seeds), **dict(means)})
     conventions = next(iter(arms[0].seeds.values())).conventions
-    caption = "Scored with " + ", ".join(f"{name} = {value}" for name, value in conventions.items()) + "."
+    told = [f"{name} = {value}" for name, value in conventions.items() if name not in ("cut", "cuts")]
+    caption = f"Scored with {', '.join(told)}."
+    if conventions.get("cuts"):
+        caption += " Fw cut: each run at the threshold chosen on its own validation images."
     return Table(columns, rows, f"{count} test images", caption, facts={"conventions": conventions})
 
 

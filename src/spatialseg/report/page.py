@@ -181,11 +181,11 @@ def _curves(arms: Sequence[Arm]) -> Iterable[Plot]:
     panels = {
         "f": ("F-measure", np.arange(256) / 255),
         "e": ("E-measure", np.arange(256) / 255),
-        "weighted_f": ("Weighted F of the map cut at a threshold", cuts),
+        "weighted_f": ("Weighted F of maps cut at a threshold", cuts),
     }
     for name, (title, thresholds) in panels.items():
         if name in have:
-            plot = Plot(title, (0, 1.02), (0, 1.02), x_label="threshold", y_label=title.split()[0])
+            plot = Plot(title, (0, 1.02), (0, 1.02), x_label="threshold", y_label=title.partition(" of ")[0])
             for index, each in enumerate(means):
                 plot.line(thresholds, each[name], f"c{index % 7}")
             yield plot
@@ -235,6 +235,7 @@ def _each_run(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Table
     """Return a row per run: its figures, how long it took, and where it is."""
     columns = [Column("run", "run"), Column("seed", "seed")]
     columns += [Column(measure.name, measure.label, measure.better) for measure in arms[0].measures]
+    columns += [Column("cut", "cut at", digits=2)] if _scores(arms[0]).conventions.get("cuts") else []
     columns += [Column("epochs", "epochs"), Column("minutes", "minutes", digits=1), Column("commit", "commit")]
     rows: list[dict[str, Cell]] = []
     for arm, folders in zip(arms, runs, strict=True):
@@ -242,7 +243,8 @@ def _each_run(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Table
             about = folder.read_summary()
             minutes = about["train_seconds"] / 60 if "train_seconds" in about else None
             figures = {name: float(value) for name, value in scores.figures().items()}
-            row = {"run": arm.name, "seed": seed, **figures, "epochs": about.get("epochs"), "minutes": minutes}
+            row = {"run": arm.name, "seed": seed, **figures, "cut": scores.conventions.get("cut")}
+            row |= {"epochs": about.get("epochs"), "minutes": minutes}
             rows.append(row | {"commit": (about.get("commit") or "")[:8], "folder": str(folder)})
     return Table([*columns, Column("folder", "folder")], rows)
 
