@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy.stats import kendalltau
 
-from spatialseg.compare import make_data
+from spatialseg.compare import make_source
+from spatialseg.data import SegmentationDataModule
 from spatialseg.functional import weighted_f_measure
 from spatialseg.losses import WeightedFBetaLoss
 from spatialseg.report.pictures import draw_fidelity
@@ -28,7 +29,7 @@ DEPENDENCIES = ("reference", "local", None)
 
 def measure(checkpoints: list[Path], data: dict) -> tuple[NDArray, NDArray]:
     """Return the exact weighted F, (stages, images), and 1 − loss, (dependencies, stages, images)."""
-    module = make_data(data)
+    module = SegmentationDataModule(**{**data, "source": make_source(data)})
     module.setup("test")
     losses = [WeightedFBetaLoss(dependency=dependency, reduction="none") for dependency in DEPENDENCIES]
     exact, approximate = [], []

@@ -5,25 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
+from report.runs import make_run
 from report.scores import make_scores
 from spatialseg.compare import main, open_runs, tabulate_differences, tabulate_figures
 from spatialseg.data import ProceduralScenes
-from spatialseg.run.folder import RunError, RunFolder
+from spatialseg.run.folder import RunError
 from spatialseg.scores import Scores
-
-SCENES = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"test": 6, "size": 32}}
-
-
-def make_run(runs, experiment: str, scores: Scores, seed: int = 0, source: dict | None = None) -> RunFolder:
-    """Write what a finished run leaves behind, with neither a checkpoint nor maps."""
-    run = RunFolder.make(runs, experiment, "shapes", seed)
-    run.config.write_text(yaml.safe_dump({"experiment": experiment, "data": {"source": source or SCENES}}))
-    run.write_summary({"experiment": experiment, "data": "shapes", "seed": seed, "finished": True})
-    scores.save(run.path)
-    return run
 
 
 @pytest.fixture
@@ -55,7 +44,7 @@ def test_seeds_are_folded_and_the_better_run_is_marked(runs, capsys):
     assert (
         first["low"] < first["difference"] < first["high"] and first["p_value"] == 0.25 and first["improvement"] > 0.6
     )
-    for kind in ("csv", "md", "tex", "html"):
+    for kind in ("csv", "md", "tex"):
         assert (runs / "comparison" / f"differences.{kind}").stat().st_size > 100
 
 
@@ -131,9 +120,29 @@ def test_a_picture_shows_the_ranks_of_the_difference(tmp_path, capsys):
         run.maps.mkdir()
         for sample in samples:
             Image.fromarray(sample["mask"].numpy() * 255).save(run.maps / f"{sample['name']}.png")
-    compare(tmp_path, "bce/shapes", "wfb/shapes", "--images", "3")
-    assert "comparison.png" in capsys.readouterr().out
+    compare(tmp_path, "bce/shapes", "wfb/shapes", "--images", "3", "--html")
+    assert "comparison.png, comparison.html" in capsys.readouterr().out
     assert Image.open(tmp_path / "comparison" / "comparison.png").width > 300
+    page = (tmp_path / "comparison" / "comparison.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 6 * (2 + 2 * 2) and "Where they disagree most" in page
+
+
+def test_the_page_of_one_run_shows_its_worst_and_best(tmp_path):
+    samples = ProceduralScenes(variant="multiclass", test=4, size=32).dataset("test")
+    scores = make_scores(0, count=4, classes=("disc", "box"))
+    scores.names[:] = sorted(sample["name"] for sample in samples)
+    source = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"variant": "multiclass", "test": 4}}
+    source["init_args"]["size"] = 32
+    run = make_run(tmp_path, "ce", scores, source=source)
+    run.maps.mkdir()
+    for sample in samples:
+        Image.fromarray(sample["mask"].numpy()).save(run.maps / f"{sample['name']}.png")
+    compare(tmp_path, "ce/shapes", "--images", "1", "--html")
+    page = (tmp_path / "comparison" / "comparison.html").read_text(encoding="utf-8")
+    worst, best = (
+        scores.names[pick] for pick in (scores.columns["weighted_f"].argmin(), scores.columns["weighted_f"].argmax())
+    )
+    assert f"<h3>{worst}</h3>" in page and f"<h3>{best}</h3>" in page and "Worst and best" in page
 
 
 def test_nothing_heavy_is_imported(runs):

@@ -1,15 +1,17 @@
 """Runs against runs: the same test images, the measures side by side, and pictures of where they differ.
 
-Run folders are all that is needed. Neither the training libraries nor PyTorch are imported but for the picture, which
-needs the photographs as well.
+Run folders are all that is needed, and pictures need the photographs as well. PyTorch is imported only where a page
+shows weighted errors, or the photographs do not come from files.
 """
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spatialseg.report.statistics import RESAMPLES, Arm, differences
 from spatialseg.report.table import Column, Table
@@ -19,9 +21,10 @@ from spatialseg.scores import FACTS, Scores
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from spatialseg.data import SegmentationDataModule
+    from spatialseg.data import Source
+    from spatialseg.report.pictures import Photograph
 
-FORMATS = ("csv", "json", "md", "tex", "html")
+FORMATS = ("csv", "json", "md", "tex")
 
 
 class Entry(NamedTuple):
@@ -101,7 +104,10 @@ def tabulate_figures(arms: Sequence[Arm]) -> Table:
         means = zip([measure.name for measure in arm.measures], arm.figures.mean(axis=1).tolist(), strict=True)
         rows.append({"run": arm.name, "seeds": len(arm.seeds), **dict(means)})
     conventions = next(iter(arms[0].seeds.values())).conventions
-    caption = "Scored with " + ", ".join(f"{name} = {value}" for name, value in conventions.items()) + "."
+    told = [f"{name} = {value}" for name, value in conventions.items() if name not in ("cut", "cuts")]
+    caption = f"Scored with {', '.join(told)}."
+    if conventions.get("cuts"):
+        caption += " Fw cut: each run at the threshold chosen on its own validation images."
     return Table(columns, rows, f"{count} test images", caption, facts={"conventions": conventions})
 
 
@@ -136,67 +142,117 @@ def tabulate_differences(arms: Sequence[Arm]) -> Table:
     return Table(shown, rows, f"Difference to {arms[0].name}", caption, group="run")
 
 
-def make_data(settings: dict[str, Any]) -> "SegmentationDataModule":
-    """Make the data of a run's configuration."""
-    from jsonargparse import ArgumentParser
-
-    from spatialseg.data import SegmentationDataModule
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(SegmentationDataModule, "data")
-    data: SegmentationDataModule = parser.instantiate(parser.parse_object({"data": settings})).data
-    return data
+def make_source(settings: dict[str, Any]) -> "Source":
+    """Make the data set of a run's resolved configuration, without the libraries that train."""
+    module, _, name = settings["source"]["class_path"].rpartition(".")
+    source: Source = getattr(import_module(module), name)(**settings["source"].get("init_args", {}))
+    return source
 
 
-def draw(entries: Sequence[Entry], count: int) -> "Figure":
-    """Draw test images with the maps of each entry's first seed.
+def ranked(entries: Sequence[Entry]) -> list[str]:
+    """Return the test images from the greatest loss of the last entry against the first to the greatest gain.
 
-    The images stand at equally spaced ranks of the difference of their first measure between the last entry and the
-    first, from the greatest loss to the greatest gain.
+    What counts is the first measure, of the first seeds, whose maps are shown. With one entry: from its worst image to
+    its best.
+    """
+    measure = entries[0].arm.measures[0]
+    scores = [next(iter(entry.arm.seeds.values())) for entry in entries]
+    values = [(1 if measure.better == "higher" else -1) * each.columns[measure.name] for each in scores]
+    gain = values[-1] - values[0] if len(values) > 1 else values[0]
+    return [scores[0].names[index] for index in np.argsort(gain)[: int((~np.isnan(gain)).sum())]]
+
+
+def equally_spaced(names: Sequence[str], count: int) -> list[str]:
+    """Return some of the names at equal distances, with the first and the last."""
+    return [names[index] for index in np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)]
+
+
+def extremes(names: Sequence[str], count: int) -> list[str]:
+    """Return half as many of the first names, the first one first, and as many of the last ones, the last one first."""
+    half = min((count + 1) // 2, len(names) // 2)
+    return [*names[:half], *names[: -half - 1 : -1]]
+
+
+def photographs(entries: Sequence[Entry], names: Sequence[str]) -> tuple[list["Photograph"], int]:
+    """Read test images, and return them with the number of classes.
 
     Raises:
         ValueError: The maps were not kept, or the photographs are not there; names what is missing.
     """
-    measure = entries[0].arm.measures[0]
-    scores = [entry.arm.seeds[entry.runs[0].seed] for entry in entries]
-    gain = scores[-1].columns[measure.name] - scores[0].columns[measure.name]
-    order = np.argsort(gain if measure.better == "higher" else -gain)[: int((~np.isnan(gain)).sum())]
-    ranks = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
-    chosen = {scores[0].names[index]: int(index) for index in order[ranks]}
     for entry in entries:
-        if not all((entry.runs[0].maps / f"{name}.png").is_file() for name in chosen):
+        if not all((entry.runs[0].maps / f"{name}.png").is_file() for name in names):
             raise RunError(f"{entry.runs[0].maps} does not hold the maps; test the run again")
     settings = entries[0].runs[0].read_config()["data"]
-    if root := settings["source"].get("init_args", {}).get("root"):
-        from spatialseg.data.files import find_root
+    from spatialseg.data.files import read_image, read_mask
+    from spatialseg.data.folders import FolderPairs
+    from spatialseg.report.pictures import Photograph
 
-        find_root(root)  # at once: what follows imports for seconds
+    source = make_source(settings)
+    if isinstance(source, FolderPairs):
+        pairs = {pair.name: pair for pair in source.pairs("test")}
+        found = {
+            name: Photograph(name, read_image(pairs[name].image), read_mask(pairs[name].mask, source.classes))
+            for name in names
+            if name in pairs
+        }
+    else:
+        samples: Any = source.dataset("test")
+        every = (samples[index] for index in range(len(samples)))
+        found = {
+            sample["name"]: Photograph(sample["name"], sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy())
+            for sample in every
+            if sample["name"] in names
+        }
+    if lost := set(names) - found.keys():
+        raise RunError(f"the test images of {source.name} here do not include {', '.join(sorted(lost)[:5])}")
+    return [found[name] for name in names], source.classes
 
+
+def maps_of(entries: Sequence[Entry], name: str, classes: int) -> dict[str, NDArray[Any]]:
+    """Return the map of each entry's first seed, titled by entry and score: probabilities, or class indices."""
     from PIL import Image
 
-    from spatialseg.report.pictures import Photograph, draw_comparison
+    maps = {}
+    for entry in entries:
+        scores = entry.arm.seeds[entry.runs[0].seed]
+        score = scores.columns[entry.arm.measures[0].name][scores.names.index(name)]
+        grey = np.asarray(Image.open(entry.runs[0].maps / f"{name}.png"))
+        maps[f"{entry.arm.name}: {score:.3f}"] = grey / 255 if classes == 1 else grey
+    return maps
 
-    source = make_data(settings).source
-    samples = source.dataset("test")
-    photographs: dict[str, Photograph] = {}
-    for index in range(len(samples)):  # type: ignore[arg-type]
-        if len(photographs) == len(chosen):
-            break
-        sample = samples[index]
-        if sample["name"] in chosen:
-            image = sample["image"].permute(1, 2, 0).numpy()
-            photographs[sample["name"]] = Photograph(sample["name"], image, sample["mask"].numpy())
-    if lost := chosen.keys() - photographs.keys():
-        raise RunError(f"the test images of {source.name} here do not include {', '.join(sorted(lost)[:5])}")
-    rows = []
-    for name, row in chosen.items():
-        maps = {}
-        for entry, score in zip(entries, scores, strict=True):
-            grey = np.asarray(Image.open(entry.runs[0].maps / f"{name}.png"))
-            title = f"{entry.arm.name}: {score.columns[measure.name][row]:.3f}"
-            maps[title] = grey / 255 if source.classes == 1 else grey
-        rows.append((photographs[name], maps))
-    return draw_comparison(rows, source.classes)
+
+def draw(entries: Sequence[Entry], count: int) -> "Figure":
+    """Draw test images at equally spaced ranks of the difference, with the maps of each entry's first seed.
+
+    Raises:
+        ValueError: The maps were not kept, or the photographs are not there; names what is missing.
+    """
+    shown, classes = photographs(entries, equally_spaced(ranked(entries), count))
+    from spatialseg.report.pictures import draw_comparison
+
+    return draw_comparison([(one, maps_of(entries, one.name, classes)) for one in shown], classes)
+
+
+def examples(entries: Sequence[Entry], count: int) -> list[tuple[str, list[tuple[str, bytes]]]]:
+    """Return, for the page, the test images where the entries disagree most: image, truth, maps, weighted errors.
+
+    Raises:
+        ValueError: The maps were not kept, or the photographs are not there; names what is missing.
+    """
+    shown, classes = photographs(entries, extremes(ranked(entries), count))
+    from spatialseg.report.page import picture
+    from spatialseg.report.pictures import weighted_cost
+
+    colours, top = (None, 1.0) if classes == 1 else ("tab20", classes - 1.0)
+    found = []
+    for one in shown:
+        pictures = [("image", picture(one.image)), ("ground truth", picture(one.mask, colours, top))]
+        for title, values in maps_of(entries, one.name, classes).items():
+            each = values if classes == 1 else values == np.arange(classes)[:, None, None]
+            pictures.append((title, picture(values, colours, top)))
+            pictures.append(("weighted error", picture(weighted_cost(each, one.mask), "inferno", 2)))
+        found.append((one.name, pictures))
+    return found
 
 
 def main(args: Sequence[str]) -> None:
@@ -216,6 +272,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--out", type=Path, help="folder for tables and picture; comparison in the folder of all runs")
     parser.add_argument("--images", type=int, default=5, help="how many images to draw")
+    parser.add_argument("--html", action="store_true", help="write a page, too: comparison.html")
     options = parser.parse_args(args)
     out = options.out or options.runs / "comparison"
     try:
@@ -230,10 +287,18 @@ def main(args: Sequence[str]) -> None:
         table.print()
         table.write(out, stem, FORMATS)
     written = [f"{stem}.{{{','.join(FORMATS)}}}" for stem in tables]
+    shown = []
     if options.images > 0:
         try:
             draw(entries, options.images).savefig(out / "comparison.png", dpi=100)
             written.append("comparison.png")
+            shown = examples(entries, 2 * options.images) if options.html else []
         except ValueError as error:
             print(f"No picture: {error}")
+    if options.html:
+        from spatialseg.report.page import make_page
+
+        page = make_page(arms, [entry.runs for entry in entries], list(tables.values()), shown)
+        (out / "comparison.html").write_text(page, encoding="utf-8")
+        written.append("comparison.html")
     print(f"Written to {out}: {', '.join(written)}")

@@ -68,7 +68,8 @@ def test_latex_escapes_and_divides_groups(table):
 def test_html_escapes_and_carries_numbers_to_sort_by(table):
     text = table.html()
     assert "<caption>50 % &amp; more</caption>" in text and "<td>b|&lt;c&gt;</td>" in text
-    assert '<td data-value="0.123456789"><u>0.1235</u></td><td data-value="0.104"><strong>0.10</strong></td>' in text
+    assert '<td class="number" data-value="0.123456789"><u>0.1235</u></td>' in text
+    assert '<td class="number" data-value="">–</td>' in text
     assert text.count("<tbody>") == 2 and "nan" not in text
 
 

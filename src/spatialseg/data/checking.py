@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -130,6 +129,8 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], what: str) -> li
             console = Console(stderr=True)
             results = track(results, description=what, total=len(items), console=console, transient=True)
         elif long:
+            from lightning.pytorch.utilities import rank_zero_info  # takes seconds
+
             rank_zero_info(f"{what} ({len(items)} files)")
         return list(results)
 

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from torch.utils.data import Dataset
+from typing import TYPE_CHECKING, Any
 
 from spatialseg.data.checking import check_pairs
-from spatialseg.data.files import Pair, few, find_root, list_images, read_image, read_mask, stem
-from spatialseg.data.samples import image_tensor, mask_tensor
-from spatialseg.data.source import SPLITS, DataError, Sample, Source, Split, raise_problems
+from spatialseg.data.files import Pair, few, find_root, list_images, stem
+from spatialseg.data.source import SPLITS, DataError, Source, Split, raise_problems
 
-
-class PairDataset(Dataset[Sample]):
-    """Pairs of files, read when asked for."""
-
-    def __init__(self, pairs: Sequence[Pair], classes: int) -> None:
-        self.pairs = list(pairs)
-        self.classes = classes
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> Sample:
-        name, image, mask = self.pairs[index]
-        return {
-            "image": image_tensor(read_image(image)),
-            "mask": mask_tensor(read_mask(mask, self.classes)),
-            "name": name,
-        }
+if TYPE_CHECKING:
+    from spatialseg.data.samples import PairDataset
 
 
 class FolderPairs(Source):
@@ -90,12 +70,22 @@ class FolderPairs(Source):
 
     def dataset(self, split: Split) -> PairDataset:
         """Return one split; see `Source.dataset`."""
+        from spatialseg.data.samples import PairDataset  # PyTorch, which whoever only wants the files does not need
+
+        return PairDataset(self.pairs(split), self.classes)
+
+    def pairs(self, split: Split) -> list[Pair]:
+        """Return the files of one split.
+
+        Raises:
+            DataError: There is no such split, or the folders or lists are wrong.
+        """
         pairs, problems = self._scan
         raise_problems(self._title, problems)
         if not pairs.get(split):
             known = ", ".join(f"{key} ({len(value)})" for key, value in pairs.items())
             raise DataError(f"{self._title}: no {split} split; there is {known}. Name one in `splits`")
-        return PairDataset(pairs[split], self.classes)
+        return pairs[split]
 
     def check(self) -> None:
         """Read every image and mask once (remembered from one start to the next); see `Source.check`."""

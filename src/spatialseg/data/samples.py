@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from spatialseg.data.checking import check_images, in_parallel
-from spatialseg.data.files import Array, list_images, read_image, stem
+from spatialseg.data.files import Array, Pair, list_images, read_image, read_mask, stem
 from spatialseg.data.source import DataError, Sample, raise_problems
 
 Batch = dict[str, Any]
@@ -29,6 +29,25 @@ def image_tensor(pixels: Array) -> tv_tensors.Image:
 def mask_tensor(mask: Array) -> tv_tensors.Mask:
     """Turn (H, W) uint8 into a mask tensor."""
     return tv_tensors.Mask(torch.from_numpy(mask))
+
+
+class PairDataset(Dataset[Sample]):
+    """Pairs of files, read when asked for."""
+
+    def __init__(self, pairs: Sequence[Pair], classes: int) -> None:
+        self.pairs = list(pairs)
+        self.classes = classes
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        name, image, mask = self.pairs[index]
+        return {
+            "image": image_tensor(read_image(image)),
+            "mask": mask_tensor(read_mask(mask, self.classes)),
+            "name": name,
+        }
 
 
 class Augment:

@@ -135,7 +135,10 @@ def weighted_cost(prediction: Array, mask: Array) -> NDArray[np.float32]:
         index = np.arange(len(prediction))[:, None, None]
         targets = np.where(targets == IGNORE_INDEX, IGNORE_INDEX, targets == index)
     probability = torch.from_numpy(prediction.reshape(targets.shape).astype(np.float32))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine threads wait for each other a hundred times as long as they work
     cost: NDArray[np.float32] = weighted_error(probability, torch.from_numpy(targets.copy())).weighted.amax(0).numpy()
+    torch.set_num_threads(threads)
     return cost
 
 

@@ -61,6 +61,11 @@ class Arm:
         resampled: Array = np.concatenate(parts, axis=-1).swapaxes(0, 1)
         return resampled
 
+    def intervals(self) -> list[Interval]:
+        """Return the 95 % interval of each measure's mean over seeds: over images, and over seeds if there are two."""
+        drawn = draw(np.random.default_rng(1), len(self.seeds), self.resamples)
+        return _interval(_mean_of(self, drawn))
+
 
 class Difference(NamedTuple):
     """By how much the second of two arms differs from the first in one measure."""

@@ -113,21 +113,24 @@ class Table:
         )
 
     def html(self) -> str:
-        """Return a `<table>`; cells of numbers carry them in full as `data-value`, for whoever sorts."""
+        """Return a `<table>`; cells of numbers are of a class and carry them in full as `data-value`, for sorting."""
         marks = {"": "{}", "best": "<strong>{}</strong>", "second": "<u>{}</u>"}
-        head = "".join(f'<th scope="col">{html.escape(column.label)}</th>' for column in self.columns)
+        kinds = [' class="number"' if right else "" for right in self._numeric()]
+        labels = zip(self.columns, kinds, strict=True)
+        head = "".join(f'<th scope="col"{kind}>{html.escape(column.label)}</th>' for column, kind in labels)
         values = iter(self.rows)
         body = ""
         for group in self._groups(marks, html.escape):
-            lines = []
+            body += "<tbody>\n"
             for cells in group:
                 row = next(values)
-                numbers = [
-                    f' data-value="{value!r}"' if isinstance(value := _plain(row.get(column.key)), int | float) else ""
-                    for column in self.columns
-                ]
-                lines.append("".join(f"<td{n}>{cell}</td>" for n, cell in zip(numbers, cells, strict=True)))
-            body += "<tbody>\n" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</tbody>\n"
+                body += "<tr>"
+                for column, kind, cell in zip(self.columns, kinds, cells, strict=True):
+                    value = _plain(row.get(column.key))
+                    number = f' data-value="{"" if value is None else repr(value)}"' if kind else ""
+                    body += f"<td{kind}{number}>{cell}</td>"
+                body += "</tr>\n"
+            body += "</tbody>\n"
         caption = f"<caption>{html.escape(self.title)}</caption>\n" if self.title else ""
         note = f"<p>{html.escape(self.caption)}</p>\n" if self.caption else ""
         return f"<table>\n{caption}<thead><tr>{head}</tr></thead>\n{body}</table>\n{note}"

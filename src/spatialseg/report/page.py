@@ -1,0 +1,328 @@
+"""One HTML page that shows runs side by side: opens from disk, needs no network, follows the reader's theme."""
+
+import base64
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatialseg.report.statistics import Arm, differences
+from spatialseg.report.svg import Plot, span
+from spatialseg.report.table import Cell, Column, Table
+from spatialseg.run.folder import RunFolder
+
+Array = NDArray[Any]
+
+SIDE = 400  # pixels, the longer one of the images on the page
+TEMPLATE = Path(__file__).with_name("page.html")
+NOT_COMPARED = ("experiment", "seed_everything", "data.seed", "runs", "ckpt_path", "trainer.logger")
+
+
+def make_page(
+    arms: Sequence[Arm],
+    runs: Sequence[Sequence[RunFolder]],
+    tables: Sequence[Table],
+    examples: Iterable[tuple[str, Sequence[tuple[str, bytes]]]],
+) -> str:
+    """Return the page.
+
+    Args:
+        arms: What is compared, the baseline first.
+        runs: The runs of each arm, in the order of its seeds.
+        tables: The figures, and the differences if there are any.
+        examples: Heading of a test image, and its pictures with captions.
+    """
+    title = f"{', '.join(arm.name for arm in arms)} on {runs[0][0].data}"
+    legend = "".join(f'<span class="c{index % 7}">{escape(arm.name)}</span>' for index, arm in enumerate(arms))
+    body = _section("Measures", "", _tables(tables[:1]))
+    plots = [_forest(arms[0], arm, index) for index, arm in enumerate(arms[1:], 1)]
+    body += _section("Differences", _FOREST, _grid(plots) + _tables(tables[1:], "As a table") if plots else "")
+    body += _section("Seeds", _SEEDS, _grid(_seeds(arms)) + _tables([_each_run(arms, runs)], "Each run"))
+    body += _section("Over thresholds", "", _grid(_curves(arms)))
+    if len(arms) > 1:
+        plots = [_scatter(arms[0], arm, i) for i, arm in enumerate(arms[1:], 1)]
+        body += _section("Image by image", _IMAGES, _grid([*plots, _sizes(arms)]))
+    shown = "".join(_example(*example) for example in examples)
+    shown = f'<div class="examples">{shown}</div>' if shown else ""
+    body += _section("Where they disagree most" if len(arms) > 1 else "Worst and best", _EXAMPLES, shown)
+    body += _section("All images", "", _tables([_all_images(arms)], f"{len(_scores(arms[0]))} images"))
+    body += _section("Classes", "", _tables(_classes(arms)))
+    body += _section("Training", "", _grid(_training(runs)))
+    body += _section("Settings that differ", "", _tables(_settings(arms, runs)))
+    page = TEMPLATE.read_text(encoding="utf-8")
+    for key, value in {"TITLE": escape(title), "LEGEND": legend, "BODY": body}.items():
+        page = page.replace(f"<!--{key}-->", value)
+    return page
+
+
+_FOREST = "Dot: difference of the means over seeds. Thick: 95 % over images. Thin: 95 % over seeds and images."
+_SEEDS = "A dot per seed; the line is the 95 % interval over images, and over seeds where there are several."
+_IMAGES = (
+    "A dot per test image, means over seeds; above the line the baseline is beaten. Against the size of the object: "
+    "means of five groups of equally many images, with 95 % intervals."
+)
+_EXAMPLES = "Maps and weighted errors (dark 0, bright 2) of each first seed. Pictures grow when clicked."
+
+
+def picture(pixels: Array, colours: str | None = None, top: float = 1.0) -> bytes:
+    """Return a small JPEG or PNG file of an image.
+
+    Args:
+        pixels: uint8 (H, W, 3); or values in [0, top], (H, W), to be shown in colours.
+        colours: Name of a matplotlib colour map; grey without one. `tab20` means class indices, 255 ignored.
+        top: The value of the brightest colour.
+    """
+    from PIL import Image
+
+    classes = colours == "tab20"
+    if pixels.ndim == 2:
+        shown = pixels / max(top, 1) if classes else np.clip(pixels / top, 0, 1)
+        if colours is None:
+            pixels = (shown * 255).astype(np.uint8)
+        else:
+            from matplotlib import colormaps
+
+            blank = (pixels == 255)[..., None] & classes
+            pixels = np.where(blank, 255, colormaps[colours](shown, bytes=True)[..., :3]).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    scale = min(1, SIDE / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.NEAREST if classes else Image.Resampling.BILINEAR)
+    file = io.BytesIO()
+    image.save(file, "PNG" if classes else "JPEG", quality=80, optimize=True)
+    return file.getvalue()
+
+
+def _section(title: str, note: str, content: str) -> str:
+    """Return a section; nothing if it has no content."""
+    if not content:
+        return ""
+    return f"<section><h2>{title}</h2>{f'<p>{escape(note)}</p>' if note else ''}{content}</section>\n"
+
+
+def _grid(plots: Iterable[Plot]) -> str:
+    drawn = "".join(f"<div>{plot.svg()}</div>" for plot in plots)
+    return f'<div class="plots">{drawn}</div>' if drawn else ""
+
+
+def _tables(tables: Iterable[Table], folded: str = "") -> str:
+    shown = "".join(f'<div class="scroll">{table.html()}</div>' for table in tables)
+    return f"<details><summary>{escape(folded)}</summary>{shown}</details>" if folded else shown
+
+
+def _example(heading: str, pictures: Sequence[tuple[str, bytes]]) -> str:
+    figures = ""
+    for caption, data in pictures:
+        kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+        source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        figures += f'<label><input type="checkbox"><img loading="lazy" alt="{escape(caption)}" src="{source}">'
+        figures += f"<span>{escape(caption)}</span></label>"
+    return f'<div><h3>{escape(heading)}</h3><div class="pictures">{figures}</div></div>'
+
+
+def _scores(arm: Arm) -> Any:  # noqa: ANN401
+    return next(iter(arm.seeds.values()))
+
+
+def _images(arm: Arm) -> Array:
+    """Return each image's score in the first measure, the mean over seeds."""
+    name = arm.measures[0].name
+    mean: Array = np.mean([scores.columns[name] for scores in arm.seeds.values()], axis=0)
+    return mean
+
+
+def _forest(first: Arm, second: Arm, index: int) -> Plot:
+    """Draw the differences in all measures with their intervals."""
+    found = differences(first, second)
+    ends = [end for each in found for end in (*each.images, *(each.crossed or ()))]
+    plot = Plot(
+        f"{second.name} less {first.name}", span([0.0], ends), names=[each.measure.describe() for each in found]
+    )
+    plot.line([0, 0], [-0.5, len(found) - 0.5], "zero")
+    for row, each in enumerate(found):
+        plot.line(each.images, [row, row], f"c{index % 7} thick")
+        if each.crossed:
+            plot.line(each.crossed, [row, row], f"c{index % 7}")
+        plot.dots([each.value], [row], f"c{index % 7}", [f"{each.value:+.4f}"], 4)
+    return plot
+
+
+def _seeds(arms: Sequence[Arm]) -> Iterable[Plot]:
+    """Draw every seed's figure of each measure, with the arm's interval."""
+    intervals = [arm.intervals() for arm in arms]
+    for row, measure in enumerate(arms[0].measures):
+        ends = [interval[row] for interval in intervals]
+        plot = Plot(measure.describe(), span(*ends, *(arm.figures[row] for arm in arms)), names=[a.name for a in arms])
+        for place, (arm, interval) in enumerate(zip(arms, ends, strict=True)):
+            plot.line(interval, [place, place], f"c{place % 7}")
+            labels = [f"seed {seed}: {value:.4f}" for seed, value in zip(arm.seeds, arm.figures[row], strict=True)]
+            plot.dots(arm.figures[row], [place] * len(labels), f"c{place % 7}", labels, 4)
+        yield plot
+
+
+def _curves(arms: Sequence[Arm]) -> Iterable[Plot]:
+    """Draw precision over recall, F over the threshold, and weighted F over the cut, as far as they were taken."""
+    means = [
+        {name: np.mean([each.mean_curve(name) for each in arm.seeds.values()], axis=0) for name in _scores(arm).curves}
+        for arm in arms
+    ]
+    have = means[0].keys()
+    if {"precision", "recall"} <= have:
+        plot = Plot("Precision and recall", (0, 1.02), (0, 1.02), x_label="recall", y_label="precision")
+        for index, curves in enumerate(means):
+            plot.line(curves["recall"], curves["precision"], f"c{index % 7}")
+        yield plot
+    cuts = _scores(arms[0]).conventions.get("cuts", ())
+    panels = {
+        "f": ("F-measure", np.arange(256) / 255),
+        "e": ("E-measure", np.arange(256) / 255),
+        "weighted_f": ("Weighted F of maps cut at a threshold", cuts),
+    }
+    for name, (title, thresholds) in panels.items():
+        if name in have:
+            plot = Plot(title, (0, 1.02), (0, 1.02), x_label="threshold", y_label=title.partition(" of ")[0])
+            for index, each in enumerate(means):
+                plot.line(thresholds, each[name], f"c{index % 7}")
+            yield plot
+
+
+def _scatter(first: Arm, second: Arm, index: int) -> Plot:
+    """Draw the image scores of one arm over those of the baseline."""
+    x, y = _images(first), _images(second)
+    both = span(x, y)
+    label = first.measures[0].label
+    plot = Plot(f"{label} of each image", both, both, x_label=first.name, y_label=second.name)
+    plot.line(both, both, "zero")
+    names = _scores(first).names
+    titles = [f"{name}: {one:.3f}, {two:.3f}" for name, one, two in zip(names, x, y, strict=True)]
+    plot.dots(x, y, f"c{index % 7} faint", titles)
+    return plot
+
+
+def _sizes(arms: Sequence[Arm]) -> Plot:
+    """Draw the gain of each arm over the baseline against the share of foreground."""
+    scores, label = _scores(arms[0]), arms[0].measures[0].label
+    share: Array = 100 * scores.columns["foreground"]
+    known = (share > 0) & ~np.isnan(_images(arms[0]))
+    gains = [_images(arm) - _images(arms[0]) for arm in arms]
+    every = [gain[known] for gain in gains[1:]]
+    x = (share[known].min() * 0.9, share[known].max() * 1.1) if known.any() else (1.0, 100.0)
+    plot = Plot(
+        "Gain against the size of the object", x, span(*every), x_label="foreground, %", y_label=f"Δ {label}", log=True
+    )
+    plot.line(x, [0, 0], "zero")
+    order = np.argsort(share[known])
+    for index, gain in enumerate(every, 1):
+        names = [name for name, ok in zip(scores.names, known, strict=True) if ok]
+        titles = [f"{name}: {value:+.3f}" for name, value in zip(names, gain, strict=True)]
+        plot.dots(share[known], gain, f"c{index % 7} fainter", titles, 1.8)
+        groups = [group for group in np.array_split(order, 5) if len(group) > 1]
+        middles = [float(np.exp(np.log(share[known][group]).mean())) for group in groups]
+        means = [float(gain[group].mean()) for group in groups]
+        plot.line(middles, means, f"c{index % 7} bold")
+        for middle, mean, group in zip(middles, means, groups, strict=True):
+            error = 1.96 * float(gain[group].std(ddof=1)) / len(group) ** 0.5
+            plot.line([middle, middle], [mean - error, mean + error], f"c{index % 7} thick")
+    return plot
+
+
+def _each_run(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Table:
+    """Return a row per run: its figures, how long it took, and where it is."""
+    columns = [Column("run", "run"), Column("seed", "seed")]
+    columns += [Column(measure.name, measure.label, measure.better) for measure in arms[0].measures]
+    columns += [Column("cut", "cut at", digits=2)] if _scores(arms[0]).conventions.get("cuts") else []
+    columns += [Column("epochs", "epochs"), Column("minutes", "minutes", digits=1), Column("commit", "commit")]
+    rows: list[dict[str, Cell]] = []
+    for arm, folders in zip(arms, runs, strict=True):
+        for folder, (seed, scores) in zip(folders, arm.seeds.items(), strict=True):
+            about = folder.read_summary()
+            minutes = about["train_seconds"] / 60 if "train_seconds" in about else None
+            figures = {name: float(value) for name, value in scores.figures().items()}
+            row = {"run": arm.name, "seed": seed, **figures, "cut": scores.conventions.get("cut")}
+            row |= {"epochs": about.get("epochs"), "minutes": minutes}
+            rows.append(row | {"commit": (about.get("commit") or "")[:8], "folder": str(folder)})
+    return Table([*columns, Column("folder", "folder")], rows)
+
+
+def _all_images(arms: Sequence[Arm]) -> Table:
+    """Return a row per image: its size, the scores of every arm, and the gain of the last one."""
+    scores, measure = _scores(arms[0]), arms[0].measures[0]
+    columns = [Column("name", "image"), Column("size", "foreground, %", digits=1)]
+    columns += [Column(arm.name, f"{measure.label}: {arm.name}", digits=3) for arm in arms]
+    values: dict[str, Iterable[Cell]] = {"name": scores.names, "size": (100 * scores.columns["foreground"]).tolist()}
+    values |= {arm.name: _images(arm).tolist() for arm in arms}
+    if len(arms) > 1:
+        columns.append(Column("gain", f"Δ {arms[-1].name}", digits=3, signed=True))
+        values["gain"] = (_images(arms[-1]) - _images(arms[0])).tolist()
+    return Table(columns, [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
+
+
+def _classes(arms: Sequence[Arm]) -> Iterable[Table]:
+    """Yield for each measure a row per arm and a column per class, means over seeds."""
+    names = _scores(arms[0]).classes
+    for measure in arms[0].measures if any(names) else ():
+        rows: list[dict[str, Cell]] = []
+        for arm in arms:
+            each = [scores.by_class() for scores in arm.seeds.values()]
+            means = {name: float(np.mean([one[name][measure.name] for one in each])) for name in names}
+            rows.append({"run": arm.name, **means})
+        columns = [Column("run", "run"), *(Column(name, name, measure.better, 3) for name in names)]
+        yield Table(columns, rows, measure.describe())
+
+
+def _training(runs: Sequence[Sequence[RunFolder]]) -> Iterable[Plot]:
+    """Draw the training loss and all that was validated over the epochs, a line per run."""
+    logs = [[_log(run) for run in folders if run.metrics.is_file()] for folders in runs]
+    names = {name for folders in logs for log in folders for name in log}
+    for name in sorted(names, key=lambda name: (name != "train/loss", name)):
+        lines = [(index, log[name]) for index, folders in enumerate(logs) for log in folders if name in log]
+        epochs = span(*(list(values) for _, values in lines), pad=0.02)
+        plot = Plot(name, epochs, span(*(list(values.values()) for _, values in lines)), x_label="epoch")
+        for index, values in lines:
+            plot.line(list(values), list(values.values()), f"c{index % 7}")
+        yield plot
+
+
+def _log(run: RunFolder) -> dict[str, dict[float, float]]:
+    """Read the values by epoch of the training loss and of all that was validated."""
+    found: dict[str, dict[float, float]] = {}
+    with run.metrics.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and row["epoch"] and (name == "train/loss" or name.startswith("val/")):
+                    found.setdefault(name, {})[float(row["epoch"]) + 1] = float(value)
+    return found
+
+
+def _settings(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Iterable[Table]:
+    """Yield the settings that are not the same in all arms."""
+    settings = [_flat(folders[0].read_config()) for folders in runs]
+    keys = sorted({key for each in settings for key in each})
+    keys = [key for key in keys if not key.startswith(NOT_COMPARED)]
+    differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
+    if len(arms) > 1 and differing:
+        columns = [Column("key", "setting"), *(Column(arm.name, arm.name) for arm in arms)]
+        names = [arm.name for arm in arms]
+        yield Table(
+            columns,
+            [{"key": key} | {n: s.get(key) for n, s in zip(names, settings, strict=True)} for key in differing],
+        )
+
+
+def _flat(settings: object, prefix: str = "") -> dict[str, str]:
+    """Return nested settings by dotted keys; what has a name in a list goes by it."""
+    if isinstance(settings, Mapping):
+        items = [(str(key), value) for key, value in settings.items()]
+    elif isinstance(settings, list) and any(isinstance(each, Mapping) for each in settings):
+        items = [(str(each.get("name", index)), each) for index, each in enumerate(settings)]
+    else:
+        return {prefix: str(settings)}
+    flat: dict[str, str] = {}
+    for key, value in items:
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat
