@@ -17,6 +17,7 @@ from spatialseg.losses import LossTerm, build_loss
 from spatialseg.metrics import saliency_metrics, segmentation_metrics
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.network import make_network
+from spatialseg.rates import RiseAndFall
 from spatialseg.scores import Scores
 
 
@@ -235,21 +236,10 @@ class SegmentationTask(LightningModule):
             ]
         )
         steps = max(2, int(self.trainer.estimated_stepping_batches))
-        scheduler: torch.optim.lr_scheduler.LRScheduler
+        rise = max(1.0, round(hp["warmup"] * steps))
         if hp["schedule"] == "onecycle":
-            peaks = [group["lr"] for group in optimizer.param_groups]
-            rise = max(hp["warmup"], 1.5 / steps)  # a rise of one step or less is a division by zero there
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, steps, pct_start=rise)
-        else:
-            rising = max(1, round(hp["warmup"] * steps))
-            scheduler = torch.optim.lr_scheduler.SequentialLR(
-                optimizer,
-                [
-                    torch.optim.lr_scheduler.LinearLR(optimizer, 1 / rising, total_iters=rising),
-                    torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - rising)),
-                ],
-                [rising],
-            )
+            rise = max(hp["warmup"] * steps, 1.5) - 1  # a rise of one step or less is a division by zero
+        scheduler = RiseAndFall(optimizer, steps, rise, hp["schedule"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _log_loss(self, terms: dict[str, Tensor], stage: str, size: int, on_step: bool = False) -> Tensor:
