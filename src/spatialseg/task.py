@@ -1,5 +1,6 @@
 """The LightningModule around a segmentation network: what is optimised, what is logged, what is predicted."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
@@ -50,7 +51,8 @@ class SegmentationTask(LightningModule):
         test_scores: After a test, the scores of its images, from which `test/...` follow; the same in every process.
 
     Raises:
-        ValueError: An architecture, encoder, argument or loss does not exist, or `"bundled"` weights do not fit.
+        ValueError: An architecture, encoder, argument or loss does not exist, `"bundled"` weights do not fit, or a
+            number is out of its range.
     """
 
     mean: Tensor
@@ -73,6 +75,14 @@ class SegmentationTask(LightningModule):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
+        for name, value, sound, expected in (
+            ("learning_rate", learning_rate, learning_rate > 0, "positive"),
+            ("encoder_rate", encoder_rate, encoder_rate >= 0, "at least 0 (which keeps the encoder as it is)"),
+            ("weight_decay", weight_decay, weight_decay >= 0, "at least 0"),
+            ("warmup", warmup, 0 < warmup < 1, "between 0 and 1, a share of all steps"),
+        ):
+            if not (sound and math.isfinite(value)):
+                raise ValueError(f"{name} must be {expected}, got {value}")
         terms = [asdict(term) if isinstance(term, LossTerm) else term for term in loss]
         self.save_hyperparameters(
             {
