@@ -11,6 +11,8 @@ COMMANDS = {
     "predict": "write the predictions of a checkpoint as PNG files",
     "score": "score saliency maps on disk against masks on disk",
     "compare": "show runs side by side: measures, differences, pictures",
+    "evidence": "train what is missing of a table of evidence, and keep what came out",
+    "tables": "make the tables and figures of the evidence anew from its records",
     "losses": "list the losses there are, or explain one of them",
 }
 
@@ -45,6 +47,14 @@ def main(args: Sequence[str] | None = None) -> None:
         from spatialseg.compare import main as compare
 
         compare(rest)
+    elif command == "evidence":
+        from spatialseg.evidence import main as evidence
+
+        evidence(rest)
+    elif command == "tables":
+        from spatialseg.evidence import write_tables
+
+        print("Written:", *write_tables(), sep="\n  ")
     else:
         from spatialseg.run.cli import run
 

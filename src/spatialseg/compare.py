@@ -81,7 +81,8 @@ def _unlike(first: Scores, second: Scores) -> str | None:
                 f"the ground truth differs in {unequal.sum()} images, such as {first.names[index]!r} with a {fact} of "
                 f"{values}; compare runs on the same data"
             )
-    for key in first.conventions.keys() | second.conventions.keys():
+    # Each run's cut is chosen on its own validation images.
+    for key in (first.conventions.keys() | second.conventions.keys()) - {"cut"}:
         one, two = (each.conventions.get(key) for each in (first, second))
         if one != two:
             return f"they were scored with {key} = {one} and {two}; test one of them again"
@@ -101,7 +102,7 @@ def tabulate_figures(arms: Sequence[Arm]) -> Table:
         rows.append({"run": arm.name, "seeds": len(arm.seeds), **dict(means)})
     conventions = next(iter(arms[0].seeds.values())).conventions
     caption = "Scored with " + ", ".join(f"{name} = {value}" for name, value in conventions.items()) + "."
-    return Table(columns, rows, f"{count} test images", caption)
+    return Table(columns, rows, f"{count} test images", caption, facts={"conventions": conventions})
 
 
 def tabulate_differences(arms: Sequence[Arm]) -> Table:

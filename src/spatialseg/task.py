@@ -2,24 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MetricCollection
 
 from spatialseg.encoder import normalisation
 from spatialseg.losses import LossTerm, build_loss
-from spatialseg.metrics import saliency_metrics, segmentation_metrics
+from spatialseg.metrics import Conventions, saliency_metrics, segmentation_metrics
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.network import make_network
 from spatialseg.rates import RiseAndFall
 from spatialseg.scores import Scores
+
+CUTS = tuple(k / 20 for k in range(1, 20))
 
 
 class NonFiniteLossError(RuntimeError):
@@ -48,7 +52,9 @@ class SegmentationTask(LightningModule):
         channels_last: Keep images and weights in the memory format that convolutions on CPUs and tensor cores prefer.
 
     Attributes:
-        test_scores: After a test, the scores of its images, from which `test/...` follow; the same in every process.
+        scores: After a test or a validation of its own, by "test" or "val", the scores of the images, from which
+            `test/...` or `val/...` follow; the same in every process.
+        conventions: How images are scored. A validation of its own sets the threshold that cuts maps into masks.
 
     Raises:
         ValueError: An architecture, encoder, argument or loss does not exist, `"bundled"` weights do not fit, or a
@@ -57,7 +63,6 @@ class SegmentationTask(LightningModule):
 
     mean: Tensor
     std: Tensor
-    test_scores: Scores
 
     def __init__(
         self,
@@ -101,6 +106,9 @@ class SegmentationTask(LightningModule):
             },
             logger=False,  # the run's configuration says it already
         )
+        self.conventions = Conventions(cuts=CUTS if classes == 1 else (0.5,))
+        self.scores: dict[str, Scores] = {}
+        self._counts: list[ImageCounts] = []
         self.configure_models(encoder_weights)
         self.configure_losses()
         self.configure_metrics()
@@ -187,40 +195,45 @@ class SegmentationTask(LightningModule):
         """Log the training measures of the epoch."""
         self._log_metrics(self.train_metrics)
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget the counts of another validation."""
+        self._counts = []
+
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score a batch at native resolution, and log the loss there too."""
-        for logits, mask in zip(self.native_logits(batch), batch["mask"], strict=True):
-            self.val_metrics.update(self.probabilities(logits), mask[None])
+        """Score a batch at native resolution, and log the loss there too; image by image where no training is on."""
+        for name, logits, mask in zip(batch["name"], self.native_logits(batch), batch["mask"], strict=True):
+            if self.trainer.state.fn == TrainerFn.VALIDATING:
+                self._count(name, self.probabilities(logits)[0], mask)
+            else:
+                self.val_metrics.update(self.probabilities(logits), mask[None])
             self._log_loss(self.loss.terms(logits, mask[None]), "val", 1)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation measures."""
-        self._log_metrics(self.val_metrics)
+        """Log the validation measures; where no training is on, choose the threshold that cuts maps into masks."""
+        if self.trainer.state.fn != TrainerFn.VALIDATING:
+            self._log_metrics(self.val_metrics)
+            return
+        curve = self._gather().mean_curve("weighted_f")
+        best = int(np.nan_to_num(curve).argmax())
+        self.conventions = replace(self.conventions, cut=self.conventions.cuts[best])
+        self.scores["val"] = self._gather()
+        self._log_figures("val")
 
     def on_test_epoch_start(self) -> None:
         """Forget the counts of another test."""
-        self._counts: list[ImageCounts] = []
+        self._counts = []
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Count in each image what its measures need, at native resolution; return what `predict_step` does."""
         predictions = self.predict_step(batch, batch_idx)
         for (name, probability), mask in zip(predictions.items(), batch["mask"], strict=True):
-            self._counts.append(count_image(name, probability, mask.cpu(), classes=self.hparams["classes"]))
+            self._count(name, probability, mask)
         return predictions
 
     def on_test_epoch_end(self) -> None:
-        """Gather the counts of all processes into `test_scores`, each image once, and log the figures."""
-        parts = [self._counts]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            parts *= torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(parts, self._counts)
-        classes = self.hparams["classes"]
-        names = [str(index) for index in range(classes)]
-        data = getattr(self.trainer, "datamodule", None)
-        counts = [image for part in parts for image in part]
-        self.test_scores = scores_of(counts, class_names=getattr(data, "class_names", names))
-        figures = {f"test/{name}": float(value) for name, value in self.test_scores.figures().items()}
-        self.log_dict(figures, sync_dist=True)  # they are the same already, but Lightning would warn
+        """Score the images of all processes, each once, and log the figures."""
+        self.scores["test"] = self._gather()
+        self._log_figures("test")
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Return by the name of each image its probabilities, (H, W) or (classes, H, W), at native resolution."""
@@ -252,12 +265,35 @@ class SegmentationTask(LightningModule):
         scheduler = RiseAndFall(optimizer, steps, rise, hp["schedule"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _count(self, name: str, probability: Tensor, mask: Tensor) -> None:
+        self._counts.append(
+            count_image(name, probability.cpu(), mask.cpu(), self.conventions, classes=self.hparams["classes"])
+        )
+
+    def _gather(self) -> Scores:
+        """Return the scores of the images that all processes have counted."""
+        parts = [self._counts]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts *= torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, self._counts)
+        names = [str(index) for index in range(self.hparams["classes"])]
+        data = getattr(self.trainer, "datamodule", None)
+        counts = [image for part in parts for image in part]
+        return scores_of(counts, self.conventions, getattr(data, "class_names", names))
+
+    def _log_figures(self, stage: str) -> None:
+        figures = {f"{stage}/{name}": float(value) for name, value in self.scores[stage].figures().items()}
+        # A validation of its own has no place in the curves over epochs. The figures are the same in every process
+        # already, but Lightning would warn.
+        self.log_dict(figures, sync_dist=True, logger=stage == "test")
+
     def _log_loss(self, terms: dict[str, Tensor], stage: str, size: int, on_step: bool = False) -> Tensor:
         total: Tensor = self.loss.total(terms)
         values = {f"{stage}/loss": total}
         if len(terms) > 1:
             values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
-        self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step)
+        in_curves = self.trainer.state.fn == TrainerFn.FITTING
+        self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step, logger=in_curves)
         if on_step:
             self.log("loss", total.detach(), prog_bar=True, logger=False)
         return total

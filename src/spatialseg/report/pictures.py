@@ -87,7 +87,7 @@ def draw_curves(title: str, curves: Mapping[str, Mapping[str, Array]]) -> Figure
         title: Stands above both.
         curves: Of each method "precision", "recall" and "f" at the thresholds k/255, (256,) each.
     """
-    figure, (left, right) = _plots(2, title)
+    figure, (left, right) = plots(2, title)
     for name, curve in curves.items():
         left.plot(curve["recall"], curve["precision"], label=name)
         right.plot(np.arange(256), curve["f"], label=f"{name} (max {curve['f'].max():.3f})")
@@ -107,7 +107,7 @@ def draw_fidelity(exact: Array, approximate: Mapping[str, Array]) -> Figure:
         approximate: Of each approximation the same.
     """
     title = "What the loss takes for the weighted F-measure, less that measure; a point per test image"
-    figure, axes = _plots(len(approximate), title, share_y=True)
+    figure, axes = plots(len(approximate), title, share_y=True)
     for axis, (name, values) in zip(axes, approximate.items(), strict=True):
         axis.axhline(0, color="gray", linewidth=0.8)
         for stage, (x, y) in enumerate(zip(exact, values - exact, strict=True)):
@@ -151,7 +151,7 @@ def _panels(masks: Sequence[Sequence[Array]], columns: int, title: str = "") -> 
     return figure, grid
 
 
-def _plots(count: int, title: str, share_y: bool = False) -> tuple[Figure, Sequence[Axes]]:
+def plots(count: int, title: str, share_y: bool = False) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure with plots side by side."""
     figure = Figure((3.2 * max(count, 2), 3.4), layout="constrained")
     figure.suptitle(title, fontsize=SIZE + 1)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 from PIL import Image
@@ -46,7 +47,8 @@ class ValidationPictures(Callback):
     ) -> None:
         """Keep the first images of the validation set."""
         wanted = self.count - len(self._rows)
-        if trainer.sanity_checking or not trainer.is_global_zero or wanted <= 0:
+        training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if not training or not trainer.is_global_zero or wanted <= 0:
             return
         assert isinstance(pl_module, SegmentationTask)
         first = {key: value[:wanted] for key, value in batch.items()}

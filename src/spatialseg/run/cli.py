@@ -23,6 +23,7 @@ from spatialseg.run.callbacks import EpochLines, KeepLast, SaveMaps, ValidationP
 from spatialseg.run.folder import RunError, RunFolder
 from spatialseg.run.loggers import MetricsFile, SaveConfig, start_wandb
 from spatialseg.run.machine import automatic_precision, circumstances
+from spatialseg.scores import Scores
 from spatialseg.task import NonFiniteLossError, SegmentationTask
 
 
@@ -61,7 +62,13 @@ class RunCLI(LightningCLI):
         """Add what belongs to the run rather than to trainer, model or data."""
         parser.add_argument("--experiment", type=str, default="unnamed", help="Names the run folder and the W&B group.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all run folders.")
-        parser.add_argument("--monitor", type=str, default="val/weighted_f", help="Measure of the best checkpoint.")
+        parser.add_argument(
+            "--monitor",
+            type=str | None,
+            default="val/weighted_f",
+            help="Measure of the best checkpoint, which is then tested; null to test the last epoch.",
+        )
+        parser.add_argument("--test", type=bool, default=True, help="Score the test images after training.")
         parser.add_argument("--maps", type=bool, default=True, help="Keep the test images' predictions as PNG files.")
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
@@ -155,9 +162,13 @@ class RunCLI(LightningCLI):
         seconds = time.monotonic() - self._start
         if self._settings.trainer.fast_dev_run:
             return
-        best = os.path.relpath(self.checkpoint.best_model_path) if self.checkpoint.best_model_path else None
-        self.trainer.test(self.model, self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
-        self._finish({"best_checkpoint": best, "train_seconds": round(seconds, 1)})
+        best = self.checkpoint.best_model_path or self.checkpoint.last_model_path
+        tested = os.path.relpath(best) if best else None
+        options: Any = {"ckpt_path": tested, "verbose": False, "weights_only": True}
+        self.trainer.validate(self.model, self.datamodule, **options)
+        if self._settings.test:
+            self.trainer.test(self.model, self.datamodule, **options)
+        self._finish({"best_checkpoint": tested, "train_seconds": round(seconds, 1)})
 
     def after_test(self) -> None:
         """Write scores and summary, and show them."""
@@ -175,11 +186,11 @@ class RunCLI(LightningCLI):
             return
         settings, task = self._settings, self.model
         assert isinstance(task, SegmentationTask)
-        if self.subcommand == "validate":
-            values = {name: float(value) for name, value in sorted(self.trainer.callback_metrics.items())}
-        else:
-            task.test_scores.save(self.folder.path)
-            values = {f"test/{name}": float(value) for name, value in task.test_scores.figures().items()}
+        stage = "test" if "test" in task.scores else "val"
+        task.scores[stage].save(self.folder.path)
+        values = {f"{stage}/{name}": value for name, value in _figures(task.scores[stage]).items()}
+        if self.subcommand == "fit":
+            facts = {**facts, "validation": _figures(task.scores["val"])}
         self.folder.write_summary(
             {
                 "experiment": settings.experiment,
@@ -188,7 +199,8 @@ class RunCLI(LightningCLI):
                 "finished": True,
                 "epochs": self.trainer.current_epoch,
                 **facts,
-                "measures": {name: None if math.isnan(value) else value for name, value in values.items()},
+                "cut": task.conventions.cut,
+                "measures": values,
                 "precision": settings.trainer.precision,
                 **circumstances(),
             }
@@ -198,7 +210,7 @@ class RunCLI(LightningCLI):
                 logger.experiment.summary.update(values)
         self._show(values)
 
-    def _show(self, values: Mapping[str, float]) -> None:
+    def _show(self, values: Mapping[str, float | None]) -> None:
         measures = available_measures()
         rows: list[dict[str, str | int | float | None]] = []
         for name, value in values.items():
@@ -234,6 +246,12 @@ class RunCLI(LightningCLI):
     def _say(self, line: str) -> None:
         if self.trainer.is_global_zero:
             print(line, flush=True)
+
+
+def _figures(scores: Scores) -> dict[str, float | None]:
+    """Return the figures as JSON has them: nothing where there is no number."""
+    figures = {name: float(value) for name, value in scores.figures().items()}
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _fail(error: Exception) -> NoReturn:

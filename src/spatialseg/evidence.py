@@ -1,0 +1,265 @@
+"""Tables of evidence: train what is missing, one run after the other, and keep what came out.
+
+A table is a YAML file of `experiments/tables/`: arms × data sets × seeds. What a run found is kept in
+`experiments/results/<table>/<data>/<arm>/seed<k>/` and never trained again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spatialseg.run.folder import RunFolder
+
+EXPERIMENTS = Path("experiments")
+TUNING_SEED = 1000  # of the runs that choose a learning rate; no other run has it
+KEPT_CURVES = ("f", "weighted_f")
+DIGITS = 4
+
+
+class EvidenceError(ValueError):
+    """A table or a record cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """What a table compares.
+
+    Args:
+        name: Of the file, without suffix.
+        title: What it shows.
+        data: Names of data overlays in `experiments/data`.
+        arms: Settings of each arm, over `shared`: a configuration.
+        seeds: Seeds of every arm.
+        baseline: The arm that the others are compared with.
+        shared: What all arms have in common, over the experiments' base and the data overlay.
+        learning_rates: What each arm chooses from on validation; none to leave the rate as it is.
+        few_seeds: Arms that get the first three seeds only.
+    """
+
+    name: str
+    title: str
+    data: list[str]
+    arms: dict[str, dict[str, Any]]
+    seeds: list[int]
+    baseline: str
+    shared: dict[str, Any] = field(default_factory=dict)
+    learning_rates: list[float] = field(default_factory=list)
+    few_seeds: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, name: str) -> "TableSpec":
+        """Read `experiments/tables/<name>.yaml`.
+
+        Raises:
+            EvidenceError: There is no such table, or it does not say what it has to.
+        """
+        path = EXPERIMENTS / "tables" / f"{name}.yaml"
+        try:
+            spec = cls(name=name, **yaml.safe_load(path.read_text()))
+        except FileNotFoundError:
+            known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
+            raise EvidenceError(f"there is no table {name!r} in {path.parent}; there are: {known}") from None
+        except (TypeError, yaml.YAMLError) as error:
+            raise EvidenceError(f"{path}: {error}") from error
+        for arm in (spec.baseline, *spec.few_seeds):
+            if arm not in spec.arms:
+                raise EvidenceError(f"{path}: there is no arm {arm!r} among {', '.join(spec.arms)}")
+        return spec
+
+    def runs(self) -> Iterator["EvidenceRun"]:
+        """Yield the runs in the order in which they are worth making: rates first, then seed after seed."""
+        for data in self.data:
+            for arm in self.arms:
+                yield from (EvidenceRun(self, data, arm, TUNING_SEED, rate) for rate in self.learning_rates)
+        for place, seed in enumerate(self.seeds):
+            for data in self.data:
+                for arm in self.arms:
+                    if place < 3 or arm not in self.few_seeds:
+                        yield EvidenceRun(self, data, arm, seed)
+
+
+@dataclass(frozen=True)
+class EvidenceRun:
+    """One run of a table; with a rate, one that is only validated."""
+
+    spec: TableSpec
+    data: str
+    arm: str
+    seed: int
+    rate: float | None = None
+
+    @property
+    def record(self) -> Path:
+        """Where its record is, or will be."""
+        last = f"seed{self.seed}" if self.rate is None else f"rate{self.rate:g}"
+        return EXPERIMENTS / "results" / self.spec.name / self.data / self.arm / last
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a record."""
+        return (self.record / "summary.json").is_file()
+
+    @property
+    def experiment(self) -> str:
+        """What the run is called."""
+        return f"{self.spec.name}-{self.arm}" + ("" if self.rate is None else f"-rate{self.rate:g}")
+
+    def chosen_rate(self) -> float | None:
+        """Return the learning rate whose masks scored highest on validation; `None` where there is no choice.
+
+        Raises:
+            EvidenceError: Not all of them were tried yet.
+        """
+        if self.rate is not None or not self.spec.learning_rates:
+            return self.rate
+        tried = {}
+        for rate in self.spec.learning_rates:
+            run = EvidenceRun(self.spec, self.data, self.arm, TUNING_SEED, rate)
+            if not run.done:
+                raise EvidenceError(f"{self.arm} on {self.data}: {run.record}, of the rate {rate:g}, is missing")
+            tried[rate] = json.loads((run.record / "summary.json").read_text())["validation"]["weighted_f_cut"]
+        return max(tried, key=tried.__getitem__)
+
+    def command(self, runs: Path) -> list[str]:
+        """Return the command that trains it, or goes on where it stopped; writes the configuration that it names."""
+        settings: dict[str, Any] = {"experiment": self.experiment, **self.spec.arms[self.arm]}
+        rate = self.chosen_rate()
+        if rate is not None:
+            settings["model"] = {**settings.get("model", {}), "learning_rate": rate}
+        if self.rate is not None:
+            settings["test"] = False
+        folder = runs / "tables" / self.spec.name
+        folder.mkdir(parents=True, exist_ok=True)
+        configs = [EXPERIMENTS / "base.yaml", EXPERIMENTS / "data" / f"{self.data}.yaml"]
+        for name, content in (("shared", self.spec.shared), (self.experiment, settings)):
+            configs.append(folder / f"{name}.yaml")
+            configs[-1].write_text(yaml.safe_dump(content, sort_keys=False))
+        command = [sys.executable, "-m", "spatialseg", "fit", "--runs", str(runs), "--seed_everything", str(self.seed)]
+        command += [part for path in configs for part in ("--config", str(path))]
+        newest = next(self.folders(runs), None)
+        resumable = newest is not None and not newest.finished and newest.last.is_file()
+        return [*command, "--resume", str(newest)] if resumable else command
+
+    def folders(self, runs: Path) -> Iterator[RunFolder]:
+        """Yield its run folders, the newest first."""
+        return map(RunFolder, sorted((runs / self.experiment / self.data / f"seed{self.seed}").glob("*"), reverse=True))
+
+    def keep(self, run: RunFolder) -> None:
+        """Write the record of a finished run: its summary, last of all, and the scores of its images, rounded."""
+        self.record.mkdir(parents=True, exist_ok=True)
+        if self.rate is None:
+            scores = run.scores()
+            scores.columns = {name: column.round(DIGITS) for name, column in scores.columns.items()}
+            curves = {name: scores.curves[name] for name in KEPT_CURVES if name in scores.curves}
+            scores.curves = {name: curve.round(DIGITS).astype("float32") for name, curve in curves.items()}
+            dropped = {measure.of[0] for measure in scores.measures if measure.average == "mean curve"} - curves.keys()
+            scores.measures = tuple(each for each in scores.measures if not dropped & set(each.of))
+            scores.save(self.record)
+        summary = {"table": self.spec.name, "arm": self.arm, "rate": self.chosen_rate(), **run.read_summary()}
+        (self.record / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def make(spec: TableSpec, runs: Path, limit: int | None = None) -> None:
+    """Make the runs of a table that are missing.
+
+    Args:
+        spec: The table.
+        runs: Folder of run folders.
+        limit: How many runs to make at most.
+
+    Raises:
+        EvidenceError: A run failed; the message says where its output is.
+    """
+    missing = [run for run in spec.runs() if not run.done]
+    print(f"{spec.name}: {len(missing)} of {len(list(spec.runs()))} runs are missing", flush=True)
+    seconds: list[float] = []
+    for place, run in enumerate(missing[:limit]):
+        start = time.monotonic()
+        command = run.command(runs)
+        log = runs / "tables" / spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
+        with log.open("a") as output:
+            status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+        finished = next((folder for folder in run.folders(runs) if folder.finished), None)
+        if status or finished is None:
+            raise EvidenceError(f"{run.experiment} on {run.data} stopped with status {status}; its output is in {log}")
+        run.keep(finished)
+        seconds.append(time.monotonic() - start)
+        left = sum(seconds) / len(seconds) * (len(missing) - place - 1) / 3600
+        print(f"{_line(run)}  {seconds[-1] / 60:.1f} min, {left:.1f} h left", flush=True)
+
+
+def _line(run: EvidenceRun) -> str:
+    summary: Mapping[str, Any] = json.loads((run.record / "summary.json").read_text())
+    measures = summary["validation"] if run.rate is not None else summary["measures"]
+    values = {name.partition("/")[2] or name: value for name, value in measures.items()}
+    shown = [
+        f"{name} {values[name]:.3f}" for name in ("weighted_f", "weighted_f_cut", "iou", "boundary_f") if name in values
+    ]
+    return "  ".join([f"{run.experiment} on {run.data}, seed {run.seed}:", *shown])
+
+
+def write_tables(root: Path = Path()) -> list[Path]:
+    """Make every table and figure anew from the records, and put the tables where documents quote them.
+
+    Args:
+        root: The project's folder.
+
+    Returns:
+        The files written.
+    """
+    from spatialseg.report.evidence import draw_dots, draw_reliability, fill, read_arms, table_of
+
+    written, tables = [], {}
+    results = root / EXPERIMENTS / "results"
+    for path in sorted((root / EXPERIMENTS / "tables").glob("*.yaml")):
+        spec = TableSpec.read(path.stem)
+        for data in spec.data:
+            arms = read_arms(results / spec.name / data, list(spec.arms))
+            if not arms:
+                continue
+            table = table_of(arms, spec.baseline, spec.title)
+            tables[f"{spec.name}/{data}"] = table.markdown()
+            written += table.write(results / spec.name / data, "table", ("csv", "tex"))
+            for name, draw in (("dots", draw_dots), ("reliability", draw_reliability)):
+                written.append(results / spec.name / data / f"{name}.png")
+                draw(arms, spec.title).savefig(written[-1], dpi=120)
+    for document in (root / "README.md", root / EXPERIMENTS / "README.md"):
+        document.write_text(fill(document.read_text(), tables))
+        written.append(document)
+    return written
+
+
+def main(args: Sequence[str]) -> None:
+    """Make the runs of a table.
+
+    Raises:
+        SystemExit: With status 2 when the table cannot be used or a run fails.
+    """
+    parser = argparse.ArgumentParser(
+        "spatialseg evidence",
+        description="Train what is missing of a table of experiments/tables, one run after the other. Can be stopped "
+        "at any time: what is finished is kept, what is not goes on from its last epoch.",
+        epilog="example: spatialseg evidence saliency",
+    )
+    parser.add_argument("table", help="name of the table")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
+    parser.add_argument("--limit", type=int, help="make at most so many runs")
+    parser.add_argument("--plan", action="store_true", help="only list the runs and whether they are done")
+    options = parser.parse_args(args)
+    try:
+        spec = TableSpec.read(options.table)
+        if options.plan:
+            for run in spec.runs():
+                print(_line(run) if run.done else f"{run.experiment} on {run.data}, seed {run.seed}: missing")
+        else:
+            make(spec, options.runs, options.limit)
+    except EvidenceError as error:
+        parser.error(str(error))

@@ -1,0 +1,121 @@
+"""What the records of a table say: a table, figures, and the places in the documentation that quote them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from spatialseg.report.pictures import COLOURS, SIZE, plots
+from spatialseg.report.statistics import Arm, Difference, differences
+from spatialseg.report.table import Column, Table
+from spatialseg.scores import Scores
+
+HEADLINE = ("weighted_f", "weighted_f_cut")
+SHOWN = (*HEADLINE, "iou", "boundary_f", "s_measure", "f_max", "e_mean", "mae")
+MARK = re.compile(r"(<!-- evidence: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def read_arms(folder: Path, names: Iterator[str] | list[str]) -> dict[str, Arm]:
+    """Read the records of arms.
+
+    Args:
+        folder: `experiments/results/<table>/<data>`.
+        names: The arms, in the order to show them; those without a record are left out.
+
+    Returns:
+        By name, each arm with the seeds that were run.
+    """
+    arms = {}
+    for name in names:
+        found = sorted(
+            (int(path.parent.name.removeprefix("seed")), path.parent)
+            for path in folder.glob(f"{name}/seed*/summary.json")
+        )
+        if found:
+            arms[name] = Arm(name, {seed: Scores.load(path) for seed, path in found})
+    return arms
+
+
+def against(baseline: Arm, other: Arm) -> dict[str, Difference]:
+    """Return the differences of an arm to the baseline, by measure, over the seeds that both have."""
+    common = sorted(baseline.seeds.keys() & other.seeds.keys())
+    first, second = (Arm(arm.name, {seed: arm.seeds[seed] for seed in common}) for arm in (baseline, other))
+    return {each.measure.name: each for each in differences(first, second)}
+
+
+def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
+    """Return the table of arms: means over seeds, and how both weighted F-measures differ from the baseline's."""
+    measures = {measure.name: measure for measure in next(iter(arms.values())).measures}
+    shown = [measures[name] for name in SHOWN if name in measures]
+    columns = [Column("arm", "loss"), Column("seeds", "seeds")]
+    columns += [Column(measure.name, measure.label, measure.better, digits=3) for measure in shown]
+    columns += [
+        Column(f"Δ {name}", f"Δ {measures[name].label}, 95 % interval") for name in HEADLINE if name in measures
+    ]
+    rows = []
+    for name, arm in arms.items():
+        places = [list(measures).index(measure.name) for measure in shown]
+        values = {m.name: float(arm.figures[place].mean()) for m, place in zip(shown, places, strict=True)}
+        row: dict[str, str | int | float | None] = {"arm": name, "seeds": len(arm.seeds), **values}
+        if name != baseline and baseline in arms:
+            found = against(arms[baseline], arm)
+            row |= {f"Δ {key}": interval(found[key]) for key in HEADLINE if key in found}
+        rows.append(row)
+    return Table(columns, rows, title)
+
+
+def interval(difference: Difference) -> str:
+    """Return a difference with its interval, over seeds and images where there are several seeds."""
+    low, high = difference.crossed or difference.images
+    over = "" if difference.crossed else ", images alone"
+    return f"{difference.value:+.3f} [{low:+.3f}, {high:+.3f}]{over}"
+
+
+def draw_dots(arms: Mapping[str, Arm], title: str) -> Figure:
+    """Draw of each arm every seed's figure as a dot, the mean, and its interval over seeds and images as a line."""
+    measures = {measure.name: place for place, measure in enumerate(next(iter(arms.values())).measures)}
+    shown = [name for name in (*HEADLINE, "iou", "boundary_f") if name in measures]
+    figure, axes = plots(len(shown), title, share_y=True)
+    labels = {measure.name: measure.label for measure in next(iter(arms.values())).measures}
+    random = np.random.default_rng(1)
+    for axis, name in zip(axes, shown, strict=True):
+        for place, arm in enumerate(arms.values()):
+            values = arm.figures[measures[name]]
+            drawn = random.integers(0, len(values), (len(values), arm.resamples))
+            means = np.take_along_axis(arm.resampled[measures[name]], drawn, axis=0).mean(axis=0)
+            colour = COLOURS[place % len(COLOURS)]
+            axis.plot(np.nanquantile(means, [0.025, 0.975]), [place, place], color=colour, linewidth=2, alpha=0.5)
+            axis.plot(values, np.full(len(values), place), "o", color=colour, markersize=4, alpha=0.8, linestyle="none")
+            axis.plot(values.mean(), place, "|", color="black", markersize=11)
+        axis.set_title(labels[name], fontsize=SIZE)
+    axes[0].set_yticks(range(len(arms)), arms, fontsize=SIZE)
+    axes[0].invert_yaxis()
+    return figure
+
+
+def draw_reliability(arms: Mapping[str, Arm], title: str) -> Figure:
+    """Draw the weighted F-measure of masks over the threshold that cuts them; dashed, that of the maps as they are."""
+    figure, (axis,) = plots(1, title)
+    for colour, (name, arm) in zip(COLOURS, arms.items(), strict=False):
+        each = next(iter(arm.seeds.values()))
+        cuts = each.conventions["cuts"]
+        curves = np.array([scores.mean_curve("weighted_f") for scores in arm.seeds.values()])
+        axis.plot(cuts, curves.mean(axis=0), color=colour, label=name)
+        axis.fill_between(cuts, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        whole = float(np.mean([scores.figures()["weighted_f"] for scores in arm.seeds.values()]))
+        axis.axhline(whole, color=colour, linestyle="--", linewidth=1)
+    axis.set(xlabel="threshold that cuts the map", ylabel="weighted F-measure")
+    axis.legend(fontsize=SIZE - 1, loc="lower center")
+    return figure
+
+
+def fill(text: str, tables: Mapping[str, str]) -> str:
+    """Put tables into a document, between `<!-- evidence: NAME -->` and `<!-- end -->`.
+
+    Args:
+        text: The document.
+        tables: Markdown by name; a place whose name is not among them stays as it is.
+    """
+    return MARK.sub(lambda found: found[1] + tables[found[2]] + found[3] if found[2] in tables else found[0], text)
