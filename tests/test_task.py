@@ -36,8 +36,10 @@ def test_any_architecture_gives_logits_of_the_images_size(architecture):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("learning_rate", 0.0), ("learning_rate", float("nan")), ("learning_rate", float("inf")), ("encoder_rate", -0.1)]
-    + [("weight_decay", -1e-4), ("warmup", 0.0), ("warmup", 1.0)],
+    [
+        *(("learning_rate", value) for value in (0.0, float("nan"), float("inf"))),
+        *(("encoder_rate", -0.1), ("weight_decay", -1e-4), ("warmup", 0.0), ("warmup", 1.0)),
+    ],
 )
 def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -33,7 +34,7 @@ class RiseAndFall(LRScheduler):
         self.height = 1.0  # where the fall begins, as a share of the way from the lowest to the highest rate
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """Return each group's rate."""
         if self.kind == "onecycle":
             low, high = BETAS

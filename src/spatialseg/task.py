@@ -17,7 +17,7 @@ from torchmetrics import MetricCollection
 
 from spatialseg.encoder import normalisation
 from spatialseg.losses import LossTerm, build_loss
-from spatialseg.metrics import Conventions, saliency_metrics, segmentation_metrics
+from spatialseg.metrics import Conventions, available_measures, saliency_metrics, segmentation_metrics
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.network import make_network
 from spatialseg.rates import RiseAndFall
@@ -136,6 +136,17 @@ class SegmentationTask(LightningModule):
         self.train_metrics = every_epoch.clone(prefix="train/")
         self.val_metrics = every_epoch.clone(prefix="val/")
 
+    @property
+    def monitors(self) -> dict[str, Literal["min", "max"]]:
+        """What is logged of the validation of every epoch, and which end is better."""
+        terms = list(self.loss.weights)
+        losses = ["val/loss", *(f"val/loss/{name}" for name in terms if len(terms) > 1)]
+        directions: dict[str, Literal["min", "max"]] = {name: "min" for name in losses}
+        measures = available_measures()
+        for name in map(str, self.val_metrics):
+            directions[name] = "max" if measures[name.removeprefix("val/")].better == "higher" else "min"
+        return directions
+
     def forward(self, image: Tensor) -> Tensor:
         """Map RGB images to logits.
 
@@ -169,10 +180,10 @@ class SegmentationTask(LightningModule):
         ]
 
     def on_train_epoch_start(self) -> None:
-        """Set and log the weights of the loss terms, which may follow a schedule."""
+        """Set the weights of the loss terms, which may follow a schedule."""
         self.loss.set_epoch(self.current_epoch, self.trainer.max_epochs or 1)
-        if len(self.loss.weights) > 1:
-            self.log_dict({f"weight/{name}": value for name, value in self.loss.weights.items()})
+
+    on_train_start = on_train_epoch_start  # a run that goes on within an epoch does not start it
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the weighted loss of a batch; log it and each of its terms.
@@ -192,8 +203,11 @@ class SegmentationTask(LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log the training measures of the epoch."""
-        self._log_metrics(self.train_metrics)
+        """Log the training measures of the epoch and the weights of its loss terms."""
+        if len(self.loss.weights) > 1:
+            self.log_dict({f"weight/{name}": value for name, value in self.loss.weights.items()})
+        if all(metric.update_called for metric in self.train_metrics.values()):  # not if only its validation was left
+            self._log_metrics(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of another validation."""
