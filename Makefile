@@ -5,8 +5,9 @@ EXP ?= saliency_wfb
 DATA ?= shapes
 SEED ?= 0
 ARGS ?=
+TABLE ?= saliency
 
-KNOWN := EXP DATA SEED RESUME RUNS PRED GT ARGS PYTHON SHELL
+KNOWN := EXP DATA SEED RESUME RUNS TABLE PRED GT ARGS PYTHON SHELL
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN = $(filter-out $(KNOWN) -*-%,$(GIVEN))
 $(if $(UNKNOWN),$(error There is no variable $(UNKNOWN). There are: $(filter-out SHELL,$(KNOWN))))
@@ -14,10 +15,11 @@ $(if $(UNKNOWN),$(error There is no variable $(UNKNOWN). There are: $(filter-out
 BIN := .venv/bin
 STAMP := .venv/.installed
 EXPERIMENTS = $(patsubst experiments/%.yaml,%,$(filter-out experiments/base.yaml,$(wildcard experiments/*.yaml)))
+TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.yaml))
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .known train test lint score compare bench fidelity clean
+.PHONY: help setup .known train test lint score compare evidence tables bench fidelity clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [VARIABLE=...]"
@@ -29,6 +31,7 @@ help: ## Print this list
 	@echo "  SEED   seed of everything random, now $(SEED)"
 	@echo "  RESUME run folder to go on with, or last: the newest unfinished run of EXP, DATA and SEED"
 	@echo '  RUNS   runs to compare, the baseline first: folders, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
+	@echo "  TABLE  table of evidence, now $(TABLE); there are: $(TABLES)"
 	@echo "  PRED   folder of maps to score against the masks in GT"
 	@echo '  ARGS   goes to the command line as it is, e.g. ARGS="--trainer.max_epochs=2"'
 	@echo "  PYTHON interpreter that makes .venv, now $(PYTHON)"
@@ -63,6 +66,12 @@ score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to 
 
 compare: $(STAMP) ## Show the runs RUNS on DATA side by side; ARGS goes to the command
 	@$(BIN)/python -m spatialseg compare $(foreach run,$(RUNS),$(if $(findstring /,$(run)),$(run),$(run)/$(DATA))) $(ARGS)
+
+evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one run after the other
+	@$(BIN)/python -m spatialseg evidence $(TABLE) $(ARGS)
+
+tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
+	@$(BIN)/python -m spatialseg tables
 
 bench: $(STAMP) ## Time losses and measures against their peers; results go to benchmarks/results
 	@$(BIN)/python benchmarks/losses.py

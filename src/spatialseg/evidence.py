@@ -9,16 +9,18 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from spatialseg.report.evidence import draw_dots, draw_reliability, fill, read_arms, table_of, validation_table
+from spatialseg.report.statistics import Arm
 from spatialseg.run.folder import RunFolder
 
-EXPERIMENTS = Path("experiments")
+EXPERIMENTS = Path("experiments")  # below the folder that the command is called in: the project's
 TUNING_SEED = 1000  # of the runs that choose a learning rate; no other run has it
 KEPT_CURVES = ("f", "weighted_f")
 DIGITS = 4
@@ -107,6 +109,11 @@ class EvidenceRun:
         """Whether there is a record."""
         return (self.record / "summary.json").is_file()
 
+    def summary(self) -> dict[str, Any]:
+        """Return what its record says."""
+        summary: dict[str, Any] = json.loads((self.record / "summary.json").read_text())
+        return summary
+
     @property
     def experiment(self) -> str:
         """What the run is called."""
@@ -125,7 +132,7 @@ class EvidenceRun:
             run = EvidenceRun(self.spec, self.data, self.arm, TUNING_SEED, rate)
             if not run.done:
                 raise EvidenceError(f"{self.arm} on {self.data}: {run.record}, of the rate {rate:g}, is missing")
-            tried[rate] = json.loads((run.record / "summary.json").read_text())["validation"]["weighted_f_cut"]
+            tried[rate] = run.summary()["validation"]["weighted_f_cut"]
         return max(tried, key=tried.__getitem__)
 
     def command(self, runs: Path) -> list[str]:
@@ -142,8 +149,9 @@ class EvidenceRun:
         for name, content in (("shared", self.spec.shared), (self.experiment, settings)):
             configs.append(folder / f"{name}.yaml")
             configs[-1].write_text(yaml.safe_dump(content, sort_keys=False))
-        command = [sys.executable, "-m", "spatialseg", "fit", "--runs", str(runs), "--seed_everything", str(self.seed)]
+        command = [sys.executable, "-m", "spatialseg", "fit"]
         command += [part for path in configs for part in ("--config", str(path))]
+        command += ["--seed_everything", str(self.seed), "--runs", str(runs)]
         newest = next(self.folders(runs), None)
         resumable = newest is not None and not newest.finished and newest.last.is_file()
         return [*command, "--resume", str(newest)] if resumable else command
@@ -197,7 +205,7 @@ def make(spec: TableSpec, runs: Path, limit: int | None = None) -> None:
 
 
 def _line(run: EvidenceRun) -> str:
-    summary: Mapping[str, Any] = json.loads((run.record / "summary.json").read_text())
+    summary = run.summary()
     measures = summary["validation"] if run.rate is not None else summary["measures"]
     values = {name.partition("/")[2] or name: value for name, value in measures.items()}
     shown = [
@@ -206,34 +214,47 @@ def _line(run: EvidenceRun) -> str:
     return "  ".join([f"{run.experiment} on {run.data}, seed {run.seed}:", *shown])
 
 
-def write_tables(root: Path = Path()) -> list[Path]:
-    """Make every table and figure anew from the records, and put the tables where documents quote them.
+def read_tables() -> dict[str, tuple[TableSpec, str, dict[str, Arm]]]:
+    """Return, by `<table>/<data>`, what there are records of: the table, the data set and its arms."""
+    found = {}
+    for path in sorted((EXPERIMENTS / "tables").glob("*.yaml")):
+        spec = TableSpec.read(path.stem)
+        for data in spec.data:
+            arms = read_arms(EXPERIMENTS / "results" / spec.name / data, list(spec.arms))
+            if arms:
+                found[f"{spec.name}/{data}"] = spec, data, arms
+    return found
 
-    Args:
-        root: The project's folder.
+
+def documents() -> dict[Path, str]:
+    """Return the text of each document that quotes tables, with all numbers as the records have them."""
+    tables = {name: table_of(arms, spec.baseline, spec.title) for name, (spec, _, arms) in read_tables().items()}
+    for path in (EXPERIMENTS / "tables").glob("*.yaml"):
+        spec = TableSpec.read(path.stem)
+        tried = [run for run in spec.runs() if run.rate is not None and run.done]
+        rows = [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in tried]
+        if rows:
+            tables[f"{spec.name}/rates"] = validation_table(rows, spec.title)
+    quoted = {name: table.markdown() for name, table in tables.items()}
+    return {path: fill(path.read_text(), quoted) for path in (Path("README.md"), EXPERIMENTS / "README.md")}
+
+
+def write_tables() -> list[Path]:
+    """Make every table and figure anew from the records, and put the tables where documents quote them.
 
     Returns:
         The files written.
     """
-    from spatialseg.report.evidence import draw_dots, draw_reliability, fill, read_arms, table_of
-
-    written, tables = [], {}
-    results = root / EXPERIMENTS / "results"
-    for path in sorted((root / EXPERIMENTS / "tables").glob("*.yaml")):
-        spec = TableSpec.read(path.stem)
-        for data in spec.data:
-            arms = read_arms(results / spec.name / data, list(spec.arms))
-            if not arms:
-                continue
-            table = table_of(arms, spec.baseline, spec.title)
-            tables[f"{spec.name}/{data}"] = table.markdown()
-            written += table.write(results / spec.name / data, "table", ("csv", "tex"))
-            for name, draw in (("dots", draw_dots), ("reliability", draw_reliability)):
-                written.append(results / spec.name / data / f"{name}.png")
-                draw(arms, spec.title).savefig(written[-1], dpi=120)
-    for document in (root / "README.md", root / EXPERIMENTS / "README.md"):
-        document.write_text(fill(document.read_text(), tables))
-        written.append(document)
+    written = []
+    for spec, data, arms in read_tables().values():
+        folder = EXPERIMENTS / "results" / spec.name / data
+        written += table_of(arms, spec.baseline, spec.title).write(folder, "table", ("csv", "tex"))
+        for name, draw in (("dots", draw_dots), ("reliability", draw_reliability)):
+            written.append(folder / f"{name}.png")
+            draw(arms, spec.title).savefig(written[-1], dpi=120)
+    for path, text in documents().items():
+        path.write_text(text)
+        written.append(path)
     return written
 
 

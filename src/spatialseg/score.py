@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -158,6 +159,11 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return here
 
 
+def as_probability(values: NDArray[Any]) -> NDArray[Any]:
+    """Return what a map that was read stands for: grey levels are of 255."""
+    return values / 255 if values.dtype == np.uint8 else values
+
+
 def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
     """Return the table: method, data set, images scored of those expected, and every measure."""
     columns = [Column(key, key) for key in ("method", "dataset", "images")]
@@ -210,7 +216,10 @@ def _draw(
         ranked = sorted((name for name in value if not math.isnan(value[name])), key=value.__getitem__)
         count = min(options.sheet, max(1, len(ranked) // 2))
         shown = [
-            [(f"{name}: {value[name]:.3f}", read_map(maps[name]) / 255, read_mask(masks[name], 1)) for name in names]
+            [
+                (f"{name}: {value[name]:.3f}", as_probability(read_map(maps[name])), read_mask(masks[name], 1))
+                for name in names
+            ]
             for names in (ranked[:count], ranked[::-1][:count])
         ]
         title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"

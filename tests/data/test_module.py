@@ -3,23 +3,15 @@
 import itertools
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
-from lightning import LightningModule, Trainer
-from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from PIL import Image
-from torch.nn.functional import interpolate
-from torchvision import tv_tensors
 
 from spatialseg.data import DataError, FolderPairs, ProceduralScenes, SegmentationDataModule
-from spatialseg.data.module import SeededSampler
-from spatialseg.data.samples import Augment, EvaluationSamples, PadToStride
 from spatialseg.data.source import SPLITS
 from spatialseg.functional import distance_to_foreground
 
@@ -29,22 +21,6 @@ OVERLAYS = sorted((Path(__file__).parents[2] / "experiments" / "data").glob("*.y
 
 def scenes(**options):
     return ProceduralScenes(train=10, val=3, test=4, size=64, **options)
-
-
-class Blobs(torch.utils.data.Dataset):
-    """Images of given sizes."""
-
-    def __init__(self, *sizes):
-        self.sizes = sizes
-
-    def __len__(self):
-        return len(self.sizes)
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        image = torch.randint(0, 256, (3, *self.sizes[index]), dtype=torch.uint8, generator=generator)
-        mask = (image[0] > 127).byte()
-        return {"image": tv_tensors.Image(image), "mask": tv_tensors.Mask(mask), "name": f"blob{index}"}
 
 
 class TestTraining:
@@ -74,58 +50,6 @@ class TestTraining:
     def test_a_batch_larger_than_the_set(self):
         (batch,) = SegmentationDataModule(scenes(), size=32, batch_size=16).train_dataloader()
         assert len(batch["image"]) == 10
-
-    @settings(deadline=None, max_examples=60)
-    @given(
-        seed=st.integers(0, 2**31),
-        height=st.integers(20, 90),
-        width=st.integers(20, 90),
-        size=st.sampled_from([47, 64, 96]),  # no crop is twice as long: nearest there is half a pixel to one side
-    )
-    def test_image_and_mask_stay_aligned(self, seed, height, width, size):
-        """Red and green encode the pixel's place, and so does the mask: after augmentation they still must agree."""
-        rows, columns = np.mgrid[:height, :width]
-        image = np.stack([rows * 255 / (height - 1), columns * 255 / (width - 1), 0 * rows]).round().astype(np.uint8)
-        torch.manual_seed(seed)
-        augment = Augment(size, (0.3, 1.0), flip=True, color_jitter=0)
-        state = torch.get_rng_state()
-        for channel, length in ((0, height), (1, width)):
-            torch.set_rng_state(state)
-            code = tv_tensors.Mask(torch.from_numpy(image[channel]))
-            crop, mask = augment(tv_tensors.Image(torch.from_numpy(image)), code)
-            step = 255 / (length - 1)
-            error = (crop[channel].float() - mask.float()).abs()
-            # Nearest and bilinear differ by up to half a source pixel; antialiasing pulls in the outermost ones.
-            assert error[2:-2, 2:-2].max() <= 0.75 * step + 2
-            assert (
-                abs((crop[channel].float() - mask.float())[2:-2, 2:-2].mean()) <= 0.1 * step + 1
-            )  # and on neither side
-
-    def test_the_crop_covers_the_range_of_scales_and_both_hands(self):
-        columns = torch.arange(100, dtype=torch.uint8).expand(3, 100, 100)
-        augment = Augment(50, (0.25, 1.0), flip=True, color_jitter=0)
-        torch.manual_seed(0)
-        crops = [augment(tv_tensors.Image(columns), tv_tensors.Mask(columns[0]))[1].int() for _ in range(200)]
-        spans = torch.tensor([int(crop[25, -1] - crop[25, 0]) for crop in crops])
-        assert 0.35 < (spans < 0).float().mean() < 0.65
-        assert spans.abs().min() < 50 and spans.abs().max() > 90
-        still = Augment(50, (1.0, 1.0), flip=False, color_jitter=0)
-        image, _ = still(tv_tensors.Image(columns), tv_tensors.Mask(columns[0]))
-        expected = interpolate(columns[None].float(), (50, 50), mode="bilinear", antialias=True)[0]
-        assert (image.float() - expected).abs().max() <= 1
-
-    def test_colour_jitter_leaves_the_mask(self):
-        sample = Blobs((32, 32))[0]
-        torch.manual_seed(0)
-        image, mask = Augment(32, (1.0, 1.0), flip=False, color_jitter=0.5)(sample["image"], sample["mask"])
-        assert (mask == sample["mask"]).all()
-        assert (image != sample["image"]).float().mean() > 0.5
-
-    def test_ignored_pixels_stay_ignored(self):
-        mask = tv_tensors.Mask(torch.full((40, 40), 255, dtype=torch.uint8))
-        mask[10:30, 10:30] = 3
-        _, out = Augment(64, (0.5, 1.0), flip=True, color_jitter=0.2)(Blobs((40, 40))[0]["image"], mask)
-        assert set(out.unique().tolist()) == {3, 255}
 
     def test_size_must_fit_the_stride(self):
         with pytest.raises(ValueError, match="multiple of the stride 32, got 100; try 128"):
@@ -158,93 +82,12 @@ class TestReproducibility:
 
     def test_the_global_state_is_left_alone(self):
         loader = SegmentationDataModule(scenes(), size=32, batch_size=5).train_dataloader()
-        iterator = iter(loader)
         state = torch.get_rng_state()
-        next(iterator)
+        next(iter(loader))
         assert (torch.get_rng_state() == state).all()
-
-    def test_an_epoch_can_be_chosen(self):
-        sampler = SeededSampler(20, seed=3)
-        passes = [list(sampler) for _ in range(3)]
-        sampler.set_epoch(1)
-        assert list(sampler) == passes[1]
-        assert all(sorted(index for index, _ in draws) == list(range(20)) for draws in passes)
-        assert passes[0] != passes[1] and len({seed for draws in passes for _, seed in draws}) == 60
-
-    def test_ranks_share_out_one_order(self):
-        def rank(number):
-            return DistributedSamplerWrapper(SeededSampler(10), num_replicas=2, rank=number, shuffle=False)
-
-        for _ in range(2):
-            both = [draw for pair in zip(rank(0), rank(1), strict=True) for draw in pair]
-            assert both == list(SeededSampler(10))
-
-    def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(self, tmp_path):
-        class Recorder(LightningModule):
-            def __init__(self):
-                super().__init__()
-                self.weight = torch.nn.Parameter(torch.zeros(()))
-                self.seen = []
-
-            def training_step(self, batch, _):
-                self.seen.append((self.current_epoch, batch["name"], int(batch["image"].sum())))
-                return self.weight * 0
-
-            def validation_step(self, *_):
-                pass
-
-            def configure_optimizers(self):
-                return torch.optim.SGD(self.parameters(), 0.1)
-
-        def fit(epochs, checkpoint=None):
-            recorder = Recorder()
-            options = dict.fromkeys(
-                ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
-            )
-            trainer = Trainer(accelerator="cpu", max_epochs=epochs, limit_val_batches=0, **options)
-            trainer.fit(recorder, SegmentationDataModule(scenes(), size=32, batch_size=5), ckpt_path=checkpoint)
-            trainer.save_checkpoint(tmp_path / "last.ckpt")
-            return recorder.seen
-
-        whole = fit(3)
-        begun = fit(1)
-        assert begun + fit(3, tmp_path / "last.ckpt") == whole
-        assert len({total for *_, total in whole}) == 6
 
 
 class TestEvaluation:
-    @settings(deadline=None, max_examples=40)
-    @given(
-        # Not narrower: PyTorch's antialiased uint8 resize is wrong for images one pixel wide.
-        sizes=st.lists(st.tuples(st.integers(12, 80), st.integers(12, 80)), min_size=1, max_size=4),
-        size=st.integers(16, 70),
-        stride=st.sampled_from([1, 8, 32]),
-        keep_aspect=st.booleans(),
-    )
-    def test_padding(self, sizes, size, stride, keep_aspect):
-        samples = EvaluationSamples(Blobs(*sizes), size, keep_aspect)
-        batch = PadToStride(stride)([samples[index] for index in range(len(samples))])
-        assert batch["image"].dtype == torch.uint8
-        assert [tuple(mask.shape) for mask in batch["mask"]] == batch["native"] == sizes
-        for axis in (0, 1):
-            padded, largest = batch["image"].shape[2 + axis], max(part[axis] for part in batch["size"])
-            assert padded % stride == 0 and largest <= padded < largest + stride
-        for index, (height, width) in enumerate(batch["size"]):
-            native = sizes[index]
-            assert max(height, width) == size
-            if keep_aspect:
-                assert abs(min(height, width) - max(1, min(native) * size / max(native))) <= 0.5
-            else:
-                assert height == width
-            image = batch["image"][index]
-            assert (image[:, height:] == PadToStride.grey).all() and (image[:, :, width:] == PadToStride.grey).all()
-            original = Blobs(*sizes)[index]["image"].as_subclass(torch.Tensor)[None].float()
-            expected = interpolate(original, (height, width), mode="bilinear", antialias=True)[0]
-            error = (image[:, :height, :width].float() - expected).abs().max()
-            assert error < 1.01  # two passes, each rounded to whole numbers
-            assert (batch["mask"][index] == Blobs(*sizes)[index]["mask"]).all()
-            assert batch["mask"][index].dtype == torch.int64
-
     def test_no_resampling_at_native_size(self):
         source = scenes()
         module = SegmentationDataModule(source, size=32, eval_size=64, keep_aspect=True, batch_size=2)
@@ -259,6 +102,14 @@ class TestEvaluation:
         assert [len(batch["mask"]) for batch in module.test_dataloader()] == [3, 1]
         assert max(max(batch["size"][0]) for batch in module.val_dataloader()) == 32
 
+    def test_processes_share_the_images_out(self):
+        module = SegmentationDataModule(ProceduralScenes(train=1, val=1, test=7, size=32), size=32, eval_batch_size=2)
+        names = []
+        for rank in range(2):
+            module.trainer = Mock(global_rank=rank, world_size=2)
+            names.append([name for batch in module.test_dataloader() for name in batch["name"]])
+        assert names == [[f"test_{index:04d}" for index in range(rank, 7, 2)] for rank in range(2)]
+
     def test_workers_deliver_the_same(self):
         def batches(workers):
             return list(SegmentationDataModule(scenes(), size=32, batch_size=2, num_workers=workers).test_dataloader())
@@ -266,6 +117,36 @@ class TestEvaluation:
         for one, other in zip(batches(0), batches(1), strict=True):
             assert (one["image"] == other["image"]).all() and one["size"] == other["size"]
             assert all((a == b).all() for a, b in zip(one["mask"], other["mask"], strict=True))
+
+
+class TestCache:
+    @staticmethod
+    def loaders(folder, **options):
+        module = SegmentationDataModule(FolderPairs(folder), size=32, batch_size=3, num_workers=0, **options)
+        return module, module.train_dataloader(), module.val_dataloader()
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_kept_images_are_those_on_disk(self, tmp_path, make_pairs, workers):
+        folder = make_pairs(tmp_path, 12)
+        plain = [list(loader) for loader in self.loaders(folder)[1:] for _ in range(2)]
+        module, *kept = self.loaders(folder, cache_gb=1)
+        module.num_workers = workers
+        kept = [module.train_dataloader(), module.val_dataloader()]
+        (folder / "images").rename(folder / "gone")  # nothing is read any more
+        for expected, batches in zip(plain, [list(loader) for loader in kept for _ in range(2)], strict=True):
+            for one, other in zip(expected, batches, strict=True):
+                assert one["name"] == other["name"] and torch.equal(one["image"], other["image"])
+                assert all(torch.equal(*masks) for masks in zip(one["mask"], other["mask"], strict=True))
+
+    def test_no_more_is_kept_than_was_allowed(self, tmp_path, make_pairs):
+        folder = make_pairs(tmp_path, 12)
+        pair = 12 * 16 * 4  # an image and its mask
+        module, train, _ = self.loaders(folder, cache_gb=3.5 * pair / 1e9)
+        kept = train.dataset.samples
+        assert kept.full and len(kept.kept) == 3 and kept.bytes == 3 * pair and len(kept) == 9
+        assert module.val_dataloader().dataset.samples.kept == {}
+        assert module.train_dataloader().dataset.samples is kept  # decoded once
+        assert len(list(train)) == 3
 
 
 class TestPrediction:
@@ -313,7 +194,7 @@ class TestSetup:
         ("argument", "value"),
         [
             *itertools.product(("size", "eval_size", "batch_size", "eval_batch_size", "stride"), (0, -64)),
-            *itertools.product(("num_workers", "seed", "color_jitter"), (-1,)),
+            *itertools.product(("num_workers", "seed", "color_jitter", "cache_gb"), (-1,)),
             ("color_jitter", float("nan")),
             *itertools.product(("crop_scale",), ((0, 1), (0.5, 1.5), (0.9, 0.5), (-1, 1))),
         ],

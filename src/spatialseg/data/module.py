@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from spatialseg.data.distance import AddDistance
-from spatialseg.data.samples import Augment, Batch, EvaluationSamples, ImageFolder, PadToStride, TrainingSamples
+from spatialseg.data.samples import (
+    Augment,
+    Batch,
+    EvaluationSamples,
+    ImageFolder,
+    KeptSamples,
+    PadToStride,
+    TrainingSamples,
+)
+from spatialseg.data.sampling import SeededSampler, ShareSampler, TrainingLoader
 from spatialseg.data.scenes import ProceduralScenes
 from spatialseg.data.source import SPLITS, DataError, Source, Split
-
-
-class SeededSampler(Sampler[tuple[int, int]]):
-    """Shuffle as a function of seed and epoch, and give every draw a seed of its own.
-
-    Augmentation seeded by the draw is the same whatever the number of workers, and a resumed run sees what an
-    uninterrupted one would have seen. Lightning calls `set_epoch`; in a plain loop each pass is the next epoch.
-    """
-
-    def __init__(self, length: int, seed: int = 0) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next pass is."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        self.epoch += 1
-        order = torch.randperm(self.length, generator=generator)
-        seeds = torch.randint(2**31, (self.length,), generator=generator)
-        yield from zip(order.tolist(), seeds.tolist(), strict=True)
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -53,7 +34,9 @@ class SegmentationDataModule(LightningDataModule):
     (height, width): the resized image inside the padding, and the image on disk.
 
     The data are checked at the start (`Source.check`). What an epoch shows depends on `seed` and the epoch's number
-    alone, not on the number of workers.
+    alone, not on the number of workers nor, batch by batch of all processes together, on the number of processes. A
+    training that was interrupted in the middle of an epoch goes on with the batches that an uninterrupted one would
+    have seen. At evaluation every image goes to one process.
 
     Args:
         source: The data set; procedural scenes by default.
@@ -69,6 +52,8 @@ class SegmentationDataModule(LightningDataModule):
         color_jitter: Brightness, contrast and saturation of training images change by up to this factor.
         distances: Let the loader's processes compute the distance maps that the weighted F-measure needs: faster where
             the loss would otherwise wait for them and there are cores to spare. Changes no value.
+        cache_gb: Keep up to this much of the decoded training and validation images in memory (10⁹ bytes; each process
+            of a distributed training keeps its own); the rest is read anew each time. Changes no value.
         stride: Evaluation images are padded to a multiple of this, the network's largest stride.
         seed: Seed of shuffling and augmentation.
         predict_root: One image or a folder of images to predict on; the source's test images by default.
@@ -95,6 +80,7 @@ class SegmentationDataModule(LightningDataModule):
         crop_scale: tuple[float, float] = (0.5, 1.0),
         color_jitter: float = 0.2,
         distances: bool = False,
+        cache_gb: float = 0.0,
         stride: int = 32,
         seed: int = 0,
         predict_root: str | None = None,
@@ -102,7 +88,7 @@ class SegmentationDataModule(LightningDataModule):
         super().__init__()
         at_least_1 = {"size": size, "eval_size": eval_size, "batch_size": batch_size, "stride": stride}
         at_least_1 |= {"eval_batch_size": eval_batch_size}
-        at_least_0 = {"num_workers": num_workers, "color_jitter": color_jitter, "seed": seed}
+        at_least_0 = {"num_workers": num_workers, "color_jitter": color_jitter, "cache_gb": cache_gb, "seed": seed}
         for argument, value in (at_least_1 | at_least_0).items():
             least = int(argument in at_least_1)
             if value is not None and not value >= least:
@@ -130,7 +116,9 @@ class SegmentationDataModule(LightningDataModule):
         self.classes = self.source.classes
         self.class_names = self.source.class_names
         self.name = self.source.name
+        self.cache_gb = cache_gb
         self._checked = False
+        self._kept: dict[Split, KeptSamples] = {}
 
     def setup(self, stage: str) -> None:
         """Check the data, once, and that there are images of every split; to predict on a folder needs no source.
@@ -146,25 +134,24 @@ class SegmentationDataModule(LightningDataModule):
         needed: dict[str, tuple[Split, ...]] = {"fit": SPLITS, "validate": ("val",)}
         for split in needed.get(stage, ("test",)):
             if not len(self.source.dataset(split)):  # type: ignore[arg-type]
-                raise DataError(f"data set {self.name!r}: the {split} split is empty; a training needs all three")
+                raise DataError(f"data set {self.name!r}: the {split} split is empty, and {stage} needs images of it")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return augmented, shuffled training batches; a last smaller one is left out unless it is the only one."""
-        samples = self.source.dataset("train")
-        length = len(samples)  # type: ignore[arg-type]
-        return DataLoader(
-            TrainingSamples(samples, self.augment, self.add),
+        samples = TrainingSamples(self._samples("train"), self.augment, self.add)
+        rank, world_size = self._place
+        drop_last = len(samples) >= self.batch_size * world_size
+        return TrainingLoader(
+            samples,
             batch_size=self.batch_size,
-            sampler=SeededSampler(length, self.seed),
-            drop_last=length >= self.batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            sampler=SeededSampler(len(samples), self.seed, rank, world_size, drop_last, self._done),
+            drop_last=drop_last,
+            **self._loading,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation images."""
-        return self._evaluation(self.source.dataset("val"))
+        return self._evaluation(self._samples("val"))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test images."""
@@ -180,12 +167,42 @@ class SegmentationDataModule(LightningDataModule):
             return self.test_dataloader()
         return self._evaluation(ImageFolder(self.predict_root))
 
+    @property
+    def _loading(self) -> dict[str, Any]:
+        """What all loaders have in common."""
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "generator": torch.Generator(),  # else each pass would draw from the state that dropout draws from
+        }
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """The number of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _done(self) -> int:
+        """Return how many images of its epoch this process has had when a training goes on; else none."""
+        if self.trainer is None or not self.trainer.training:
+            return 0
+        return self.batch_size * self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+    def _samples(self, split: Split) -> Dataset[Any]:
+        samples = self.source.dataset(split)
+        if self.cache_gb == 0 or self.source.in_memory:
+            return samples
+        if split not in self._kept:
+            left = 1e9 * self.cache_gb - sum(kept.bytes for kept in self._kept.values())
+            self._kept[split] = KeptSamples(samples, left, f"Decoding the {split} images of {self.name}")
+        return self._kept[split]
+
     def _evaluation(self, samples: Dataset[Any]) -> DataLoader[Batch]:
+        resized = EvaluationSamples(samples, self.eval_size, self.keep_aspect)
         return DataLoader(
-            EvaluationSamples(samples, self.eval_size, self.keep_aspect),
+            resized,
+            sampler=ShareSampler(len(resized), *self._place),
             batch_size=self.eval_batch_size,  # by keyword: Lightning makes the loader anew to predict
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            **self._loading,
             collate_fn=PadToStride(self.stride),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from spatialseg.data.checking import check_images
+from spatialseg.data.checking import check_images, in_parallel
 from spatialseg.data.files import Array, list_images, read_image, stem
 from spatialseg.data.source import DataError, Sample, raise_problems
 
@@ -60,16 +61,60 @@ class Augment:
         return self.jitter(image).as_subclass(Tensor), mask.as_subclass(Tensor)
 
 
+class KeptSamples(Dataset[Sample]):
+    """Samples decoded beforehand and kept in memory, as many as fit; the others are read whenever they are asked for.
+
+    Loader processes that are forked afterwards share the memory.
+
+    Args:
+        samples: What to keep.
+        limit: How much, in bytes.
+        what: Title of the line that shows the progress.
+
+    Attributes:
+        bytes: How much is kept.
+        full: Whether not all was.
+    """
+
+    def __init__(self, samples: Dataset[Sample], limit: float, what: str) -> None:
+        self.samples = samples
+        self.kept: dict[int, Sample] = {}
+        self.bytes = 0
+        self.full = False
+        lock = Lock()
+
+        def keep(index: int) -> None:
+            if not self.full:
+                sample = samples[index]
+                size = sample["image"].nbytes + sample["mask"].nbytes
+                with lock:
+                    self.full = self.full or self.bytes + size > limit
+                    if not self.full:
+                        self.kept[index] = sample
+                        self.bytes += size
+
+        in_parallel(keep, range(len(self)), what)
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.kept.get(index) or self.samples[index]
+
+
 class TrainingSamples(Dataset[Batch]):
-    """A source's samples, augmented; indexed by (index, seed of the augmentation)."""
+    """A source's samples, augmented; indexed by (index, seed of the augmentation), or by the index alone: seed 0."""
 
     def __init__(self, samples: Dataset[Sample], augment: Augment, add: Callable[[Batch], Batch] | None = None) -> None:
         self.samples = samples
         self.augment = augment
         self.add = add
 
-    def __getitem__(self, draw: tuple[int, int]) -> Batch:
-        index, seed = draw
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
+
+    def __getitem__(self, draw: tuple[int, int] | int) -> Batch:
+        index, seed = (draw, 0) if isinstance(draw, int) else draw
         sample = self.samples[index]
         state = torch.get_rng_state()  # fork_rng and manual_seed would visit the accelerators as well, 80 times as slow
         torch.default_generator.manual_seed(seed)

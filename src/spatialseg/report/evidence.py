@@ -1,12 +1,13 @@
 """What the records of a table say: a table, figures, and the places in the documentation that quote them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from spatialseg.metrics.registry import available_measures
 from spatialseg.report.pictures import COLOURS, SIZE, plots
 from spatialseg.report.statistics import Arm, Difference, differences
 from spatialseg.report.table import Column, Table
@@ -63,6 +64,22 @@ def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
             found = against(arms[baseline], arm)
             row |= {f"Δ {key}": interval(found[key]) for key in HEADLINE if key in found}
         rows.append(row)
+    return Table(columns, rows, title)
+
+
+def validation_table(runs: Sequence[tuple[str, float, Mapping[str, float]]], title: str) -> Table:
+    """Return the table of runs that were scored on the validation images only.
+
+    Args:
+        runs: Arm, learning rate and figures by measure.
+        title: Stands above it.
+    """
+    measures = available_measures()
+    columns = [Column("arm", "loss"), Column("rate", "learning rate")]
+    columns += [Column(name, measures[name].label, measures[name].better, digits=3) for name in SHOWN]
+    rows: list[dict[str, str | float | None]] = [
+        {"arm": arm, "rate": f"{rate:g}", **figures} for arm, rate, figures in runs
+    ]
     return Table(columns, rows, title)
 
 

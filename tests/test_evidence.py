@@ -1,0 +1,142 @@
+"""Tables of evidence: what is run, what is kept, and that documents quote the records."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from spatialseg import evidence
+from spatialseg.evidence import EvidenceError, TableSpec, main, make, write_tables
+from spatialseg.report.evidence import read_arms, table_of
+from spatialseg.scores import Measure, Scores
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {
+    "trainer": {"max_epochs": 1, "accelerator": "cpu", "devices": 1},
+    "model": {"encoder": "resnet18", "encoder_weights": None},
+    "data": {"size": 64, "eval_size": 64, "batch_size": 4, "source": {"init_args": {"train": 8, "val": 3, "test": 3}}},
+    "maps": False,
+}
+SPEC = {
+    "title": "Tiny",
+    "data": ["shapes"],
+    "seeds": [0, 1],
+    "baseline": "bce",
+    "learning_rates": [0.001, 0.003],
+    "shared": SMALL,
+    "arms": {"bce": {"model": {"loss": [{"name": "bce"}]}}, "wfb": {"model": {"loss": [{"name": "wfb"}]}}},
+    "few_seeds": ["wfb"],
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Make a project whose one table is tiny, and work in it."""
+    (tmp_path / "experiments" / "tables").mkdir(parents=True)
+    for name in ("base.yaml", "data"):
+        (tmp_path / "experiments" / name).symlink_to(ROOT / "experiments" / name)
+    (tmp_path / "experiments" / "tables" / "tiny.yaml").write_text(yaml.safe_dump(SPEC))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def scores(seed: int, gain: float) -> Scores:
+    rng = np.random.default_rng(seed)
+    names = [f"{place:03d}" for place in range(40)]
+    values = np.clip(rng.normal(0.7 + gain, 0.05, 40), 0, 1)
+    measures = (Measure("weighted_f", "Fw"), Measure("weighted_f_cut", "Fw cut"), Measure("mae", "MAE", "lower"))
+    columns = {"foreground": np.full(40, 0.3), "weighted_f": values, "weighted_f_cut": values, "mae": 1 - values}
+    curves = {"weighted_f": np.repeat(values[:, None], 3, axis=1)}
+    return Scores(names, columns, curves, measures, {"cuts": [0.25, 0.5, 0.75]})
+
+
+def write_record(run: evidence.EvidenceRun, gain: float = 0.0, validated: float = 0.5) -> None:
+    run.record.mkdir(parents=True)
+    if run.rate is None:
+        scores(run.seed, gain).save(run.record)
+    summary = {"measures": {"test/weighted_f": 0.7}, "validation": {"weighted_f_cut": validated, "weighted_f": 0.4}}
+    (run.record / "summary.json").write_text(json.dumps(summary))
+
+
+def test_every_table_of_the_project_can_be_read():
+    tables = sorted((ROOT / "experiments" / "tables").glob("*.yaml"))
+    assert tables
+    for path in tables:
+        spec = TableSpec(name=path.stem, **yaml.safe_load(path.read_text()))
+        records = [run.record for run in spec.runs()]
+        assert records and len(set(records)) == len(records)
+
+
+def test_runs_come_in_the_order_of_their_worth(project):
+    runs = [(run.arm, run.rate, run.seed) for run in TableSpec.read("tiny").runs()]
+    rates = [(arm, rate, evidence.TUNING_SEED) for arm in ("bce", "wfb") for rate in (0.001, 0.003)]
+    assert runs == [*rates, ("bce", None, 0), ("wfb", None, 0), ("bce", None, 1), ("wfb", None, 1)]
+
+
+def test_the_rate_is_the_best_on_validation(project):
+    spec = TableSpec.read("tiny")
+    tuning, final = list(spec.runs())[:2], list(spec.runs())[4]
+    with pytest.raises(EvidenceError, match=r"rate0\.001, of the rate 0\.001, is missing"):
+        final.chosen_rate()
+    for run, validated in zip(tuning, (0.5, 0.6), strict=True):
+        write_record(run, validated=validated)
+    assert final.chosen_rate() == 0.003
+    command = final.command(Path("runs"))
+    written = yaml.safe_load(Path(command[-5]).read_text())
+    assert written["model"] == {"loss": [{"name": "bce"}], "learning_rate": 0.003}
+    assert command[-4:] == ["--seed_everything", "0", "--runs", "runs"]
+
+
+def test_a_run_is_made_once_and_its_record_kept(project, capsys):
+    spec = TableSpec.read("tiny")
+    for run in list(spec.runs())[:4]:
+        write_record(run)
+    make(spec, Path("runs"), limit=1)
+    assert "tiny-bce on shapes, seed 0:" in capsys.readouterr().out
+    kept = read_arms(Path("experiments/results/tiny/shapes"), ["bce"])["bce"]
+    (folder,) = Path("runs/tiny-bce/shapes/seed0").iterdir()
+    measures = json.loads((folder / "summary.json").read_text())["measures"]
+    for name, value in kept.seeds[0].figures().items():
+        assert value == pytest.approx(measures[f"test/{name}"], abs=1e-4)
+    assert measures["test/weighted_f_cut"] is not None
+    before = (Path("experiments/results/tiny/shapes/bce/seed0") / "images.csv").stat().st_mtime_ns
+    main(["tiny", "--plan"])
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.endswith("missing") for line in shown] == [False] * 5 + [True] * 3
+    assert (Path("experiments/results/tiny/shapes/bce/seed0") / "images.csv").stat().st_mtime_ns == before
+
+
+def test_tables_and_documents_follow_from_the_records(project):
+    spec = TableSpec.read("tiny")
+    for run in spec.runs():
+        write_record(run, 0.1 * (run.arm == "wfb"))
+    place = "Before.\n<!-- evidence: tiny/shapes -->\nold\n<!-- end -->\nAfter.\n"
+    for document in ("README.md", "experiments/README.md"):
+        Path(document).write_text(place)
+    write_tables()
+    text = Path("README.md").read_text()
+    arms = read_arms(Path("experiments/results/tiny/shapes"), ["bce", "wfb"])
+    assert table_of(arms, "bce", "Tiny").markdown() in text
+    assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
+    figures = [[scores(seed, gain).figures()["weighted_f"] for seed in (0, 1)] for gain in (0, 0.1)]
+    gain = np.diff(np.mean(figures, axis=1))[0]
+    assert f"{gain:+.3f} [" in text
+    for picture in ("dots", "reliability"):
+        assert Path(f"experiments/results/tiny/shapes/{picture}.png").stat().st_size > 5000
+
+
+def test_unknown_tables_and_arms_are_named(project, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["tin"])
+    assert stopped.value.code == 2 and "there is no table 'tin'" in capsys.readouterr().err
+    Path("experiments/tables/tiny.yaml").write_text(yaml.safe_dump(SPEC | {"baseline": "ce"}))
+    with pytest.raises(EvidenceError, match="no arm 'ce' among bce, wfb"):
+        TableSpec.read("tiny")
+
+
+def test_documents_quote_the_records(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for path, text in evidence.documents().items():
+        assert path.read_text() == text, f"{path} does not say what the records do: make tables"
