@@ -34,6 +34,18 @@ def test_any_architecture_gives_logits_of_the_images_size(architecture):
     assert task(torch.zeros(2, 3, 64, 96, dtype=torch.uint8)).shape == (2, 3, 64, 96)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("learning_rate", value) for value in (0.0, float("nan"), float("inf"))),
+        *(("encoder_rate", -0.1), ("weight_decay", -1e-4), ("warmup", 0.0), ("warmup", 1.0)),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
+        SegmentationTask(**SMALL, **{name: value})
+
+
 def test_uint8_and_unit_range_images_are_the_same_to_the_network():
     task = SegmentationTask(**SMALL).eval()
     image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)

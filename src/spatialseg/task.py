@@ -1,5 +1,6 @@
 """The LightningModule around a segmentation network: what is optimised, what is logged, what is predicted."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -16,9 +17,10 @@ from torchmetrics import MetricCollection
 
 from spatialseg.encoder import normalisation
 from spatialseg.losses import LossTerm, build_loss
-from spatialseg.metrics import Conventions, saliency_metrics, segmentation_metrics
+from spatialseg.metrics import Conventions, available_measures, saliency_metrics, segmentation_metrics
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.network import make_network
+from spatialseg.rates import RiseAndFall
 from spatialseg.scores import Scores
 
 CUTS = tuple(k / 20 for k in range(1, 20))
@@ -55,7 +57,8 @@ class SegmentationTask(LightningModule):
         conventions: How images are scored. A validation of its own sets the threshold that cuts maps into masks.
 
     Raises:
-        ValueError: An architecture, encoder, argument or loss does not exist, or `"bundled"` weights do not fit.
+        ValueError: An architecture, encoder, argument or loss does not exist, `"bundled"` weights do not fit, or a
+            number is out of its range.
     """
 
     mean: Tensor
@@ -77,6 +80,14 @@ class SegmentationTask(LightningModule):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
+        for name, value, sound, expected in (
+            ("learning_rate", learning_rate, learning_rate > 0, "positive"),
+            ("encoder_rate", encoder_rate, encoder_rate >= 0, "at least 0 (which keeps the encoder as it is)"),
+            ("weight_decay", weight_decay, weight_decay >= 0, "at least 0"),
+            ("warmup", warmup, 0 < warmup < 1, "between 0 and 1, a share of all steps"),
+        ):
+            if not (sound and math.isfinite(value)):
+                raise ValueError(f"{name} must be {expected}, got {value}")
         terms = [asdict(term) if isinstance(term, LossTerm) else term for term in loss]
         self.save_hyperparameters(
             {
@@ -125,6 +136,17 @@ class SegmentationTask(LightningModule):
         self.train_metrics = every_epoch.clone(prefix="train/")
         self.val_metrics = every_epoch.clone(prefix="val/")
 
+    @property
+    def monitors(self) -> dict[str, Literal["min", "max"]]:
+        """What is logged of the validation of every epoch, and which end is better."""
+        terms = list(self.loss.weights)
+        losses = ["val/loss", *(f"val/loss/{name}" for name in terms if len(terms) > 1)]
+        directions: dict[str, Literal["min", "max"]] = {name: "min" for name in losses}
+        measures = available_measures()
+        for name in map(str, self.val_metrics):
+            directions[name] = "max" if measures[name.removeprefix("val/")].better == "higher" else "min"
+        return directions
+
     def forward(self, image: Tensor) -> Tensor:
         """Map RGB images to logits.
 
@@ -158,10 +180,10 @@ class SegmentationTask(LightningModule):
         ]
 
     def on_train_epoch_start(self) -> None:
-        """Set and log the weights of the loss terms, which may follow a schedule."""
+        """Set the weights of the loss terms, which may follow a schedule."""
         self.loss.set_epoch(self.current_epoch, self.trainer.max_epochs or 1)
-        if len(self.loss.weights) > 1:
-            self.log_dict({f"weight/{name}": value for name, value in self.loss.weights.items()})
+
+    on_train_start = on_train_epoch_start  # a run that goes on within an epoch does not start it
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the weighted loss of a batch; log it and each of its terms.
@@ -181,8 +203,11 @@ class SegmentationTask(LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log the training measures of the epoch."""
-        self._log_metrics(self.train_metrics)
+        """Log the training measures of the epoch and the weights of its loss terms."""
+        if len(self.loss.weights) > 1:
+            self.log_dict({f"weight/{name}": value for name, value in self.loss.weights.items()})
+        if all(metric.update_called for metric in self.train_metrics.values()):  # not if only its validation was left
+            self._log_metrics(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the counts of another validation."""
@@ -248,21 +273,10 @@ class SegmentationTask(LightningModule):
             ]
         )
         steps = max(2, int(self.trainer.estimated_stepping_batches))
-        scheduler: torch.optim.lr_scheduler.LRScheduler
+        rise = max(1.0, round(hp["warmup"] * steps))
         if hp["schedule"] == "onecycle":
-            peaks = [group["lr"] for group in optimizer.param_groups]
-            rise = max(hp["warmup"], 1.5 / steps)  # a rise of one step or less is a division by zero there
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, steps, pct_start=rise)
-        else:
-            rising = max(1, round(hp["warmup"] * steps))
-            scheduler = torch.optim.lr_scheduler.SequentialLR(
-                optimizer,
-                [
-                    torch.optim.lr_scheduler.LinearLR(optimizer, 1 / rising, total_iters=rising),
-                    torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - rising)),
-                ],
-                [rising],
-            )
+            rise = max(hp["warmup"] * steps, 1.5) - 1  # a rise of one step or less is a division by zero
+        scheduler = RiseAndFall(optimizer, steps, rise, hp["schedule"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _count(self, name: str, probability: Tensor, mask: Tensor) -> None:

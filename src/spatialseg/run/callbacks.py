@@ -1,6 +1,5 @@
-"""What a run shows and keeps while it works: pictures, progress, predictions, the way back after an interruption."""
+"""What a run shows and keeps while it works: pictures, progress, predictions."""
 
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from numpy.typing import NDArray
 from PIL import Image
 
 from spatialseg.report.pictures import Photograph, draw_predictions
-from spatialseg.run.folder import RunFolder
 from spatialseg.task import SegmentationTask
 
 
@@ -118,58 +115,3 @@ class SaveMaps(Callback):
             Image.fromarray(array.byte().numpy()).save(path)
 
     on_predict_batch_end = on_test_batch_end
-
-
-class KeepLast(Callback):
-    """Keep a run that is stopped half-way resumable.
-
-    Ctrl-C and SIGTERM write `last.ckpt`. The first Ctrl-C waits for the batch to end, since a `KeyboardInterrupt`
-    raised anywhere can be swallowed by a library's clean-up or leave half a step; a second one stops at once. Any other
-    error leaves the checkpoints of the last complete epoch as they are, since the weights may be what broke.
-
-    Args:
-        folder: The run's folder.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.last = folder.last
-        self._requested = False
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take over Ctrl-C."""
-        self._previous = signal.signal(signal.SIGINT, self._request)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        signal.signal(signal.SIGINT, self._previous)
-
-    def on_train_batch_end(self, *_: object) -> None:
-        """Stop here if asked to."""
-        self._stop_if_requested()
-
-    def on_validation_batch_end(self, *_: object) -> None:
-        """Stop here if asked to."""
-        self._stop_if_requested()
-
-    def on_test_batch_end(self, *_: object) -> None:
-        """Stop here if asked to."""
-        self._stop_if_requested()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write the checkpoint, and say where it is and how to go on."""
-        if not trainer.training and not trainer.validating:
-            return
-        if isinstance(exception, KeyboardInterrupt | SIGTERMException):
-            trainer.save_checkpoint(self.last)
-        if trainer.is_global_zero and self.last.exists():
-            print(f"\nStopped in epoch {trainer.current_epoch + 1}; the last checkpoint: {self.last}")
-            print(f"To go on: the same command with --ckpt_path {self.last}")
-
-    def _stop_if_requested(self) -> None:
-        if self._requested:
-            raise KeyboardInterrupt
-
-    def _request(self, *_: object) -> None:
-        self._requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nStopping after this batch; Ctrl-C again stops at once.", flush=True)

@@ -1,29 +1,43 @@
 """The command line of a run: LightningCLI with a run folder."""
 
 import logging
-import math
 import os
+import signal
 import sys
-import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import wandb
+import yaml
 from jsonargparse import Namespace
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from spatialseg.data import DataError, SegmentationDataModule
-from spatialseg.metrics import available_measures
-from spatialseg.report.table import Column, Table
-from spatialseg.run.callbacks import EpochLines, KeepLast, SaveMaps, ValidationPictures
-from spatialseg.run.folder import RunError, RunFolder
+from spatialseg.hints import did_you_mean
+from spatialseg.run.callbacks import EpochLines, SaveMaps, ValidationPictures
+from spatialseg.run.checkpoints import (
+    BestCheckpoint,
+    Checkpoint,
+    LastCheckpoint,
+    WholeFiles,
+    check_room,
+    newest_checkpoint,
+    read_checkpoint,
+)
+from spatialseg.run.config import listen
+from spatialseg.run.folder import RunError, RunFolder, trainings
+from spatialseg.run.interruption import Interruption, Stopped
 from spatialseg.run.loggers import MetricsFile, SaveConfig, start_wandb
 from spatialseg.run.machine import automatic_precision, circumstances
-from spatialseg.scores import Scores
+from spatialseg.run.results import figures, show
 from spatialseg.task import NonFiniteLossError, SegmentationTask
 
 
@@ -34,29 +48,68 @@ def run(args: Sequence[str]) -> None:
         args: The command and its arguments.
 
     Raises:
-        SystemExit: With status 2 when the arguments, the configuration or the data cannot be used.
+        SystemExit: With status 2 when the arguments, the configuration, the data or a checkpoint cannot be used, or the
+            loss becomes infinite; with 128 and its number when a signal stopped the run.
     """
     _quieten()
+    status = 1
     try:
-        RunCLI(
-            SegmentationTask,
-            SegmentationDataModule,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            seed_everything_default=0,
-            trainer_defaults={"use_distributed_sampler": False},  # the data module has its own
-            auto_configure_optimizers=False,
-            args=list(args),
-            parser_kwargs={"prog": "python -m spatialseg", "parser_mode": "yaml"},
-        )
+        command, *rest = args
+        resume = listen(rest).resume
+        if resume not in (None, "last"):
+            rest = ["--config", str(RunFolder(resume).config), *rest]
+        with ExitStack() as held:
+            RunCLI(
+                held,
+                SegmentationTask,
+                SegmentationDataModule,
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                seed_everything_default=0,
+                # The data module has samplers of its own.
+                trainer_defaults={"use_distributed_sampler": False, "max_epochs": 4, "num_sanity_val_steps": 0},
+                parser_class=Parser,
+                auto_configure_optimizers=False,
+                args=[command, *rest],
+                parser_kwargs={"prog": "python -m spatialseg", "parser_mode": "yaml"},
+            )
+        status = 0
     except (DataError, RunError, NonFiniteLossError, FileNotFoundError) as error:
         _fail(error)
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        sys.exit(stopped.status)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     finally:
-        wandb.finish()
+        wandb.finish(exit_code=status)
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong, not all that could be right."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with status 2 and the message."""
+        _fail(f"{message}\nAll options: {self.prog} --help")
 
 
 class RunCLI(LightningCLI):
-    """LightningCLI with a run folder: `<runs>/<experiment>/<data>/seed<k>/<time>`."""
+    """LightningCLI with a run folder: `<runs>/<experiment>/<data>/seed<k>/<time>`.
+
+    Args:
+        held: What the command holds until it ends.
+        args: Lightning's.
+        kwargs: Lightning's.
+    """
+
+    folder: RunFolder | None = None
+    resumed = False
+    loaded: Checkpoint | None = None
+    """The checkpoint that the command starts from."""
+
+    def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        self._held = held
+        super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to the run rather than to trainer, model or data."""
@@ -70,8 +123,72 @@ class RunCLI(LightningCLI):
         )
         parser.add_argument("--test", type=bool, default=True, help="Score the test images after training.")
         parser.add_argument("--maps", type=bool, default=True, help="Keep the test images' predictions as PNG files.")
+        parser.add_argument(
+            "--resume",
+            type=str | None,
+            default=None,
+            help="Of fit: go on with the run in this folder; last: with the newest unfinished one of this name.",
+        )
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and remember what is said about the model."""
+        super().parse_arguments(parser, args)
+        assert isinstance(args, list)
+        self._said = listen(args).model
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the model from the checkpoint, if there is one; what contradicts it is an error.
+
+        This replaces Lightning's own, which overrides the command without a word.
+        """
+        command = self.config.subcommand
+        settings = self.config[command]
+        if settings.resume and command != "fit":
+            raise RunError("--resume goes on with a training: it belongs to fit")
+        if settings.resume:
+            settings.ckpt_path = None  # what the run was begun from, if anything
+        if settings.ckpt_path is None:
+            if command != "fit":
+                raise RunError(f"{command} needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for its best")
+            return
+        if settings.ckpt_path in ("best", "last", "hpc"):
+            newest = max(Path(settings.runs).glob("*/*/*/*/checkpoints/*.ckpt"), default="runs/.../best.ckpt")
+            raise RunError(
+                f"--ckpt_path takes the path of a checkpoint or of a run folder, such as {newest}, "
+                f"got {settings.ckpt_path!r}"
+            )
+        if Path(settings.ckpt_path).is_dir():
+            settings.ckpt_path = str(RunFolder(settings.ckpt_path).best)
+        self.loaded = read_checkpoint(settings.ckpt_path)
+        model = self._check_model(self._said, settings.ckpt_path)
+        self.config = self.parser.parse_object({command: {"model": {**model, "encoder_weights": None}}}, self.config)
+
+    def _check_model(self, names: set[str], path: str | Path) -> dict[str, Any]:
+        """Make sure that the model which the command describes is the one of the checkpoint.
+
+        Args:
+            names: Arguments of the model that have to agree.
+            path: The checkpoint's.
+
+        Returns:
+            The checkpoint's arguments.
+
+        Raises:
+            RunError: Naming what contradicts.
+        """
+        assert self.loaded
+        command = self.config.subcommand
+        ours = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[command]["model"]
+        theirs = {name: value for name, value in self.loaded["hyper_parameters"].items() if name in ours}
+        for name in names & theirs.keys() - {"encoder_weights"}:
+            if ours[name] != theirs[name]:
+                raise RunError(
+                    f"{path} was trained with --model.{name} {theirs[name]}, the command says {ours[name]}; "
+                    "leave it out, for the network is the checkpoint's"
+                )
+        return theirs
 
     def before_instantiate_classes(self) -> None:
         """Resolve the automatic precision, and leave printing and keeping of results to us."""
@@ -84,68 +201,196 @@ class RunCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make data, model and trainer; what a constructor refuses is the configuration's fault, not a crash."""
-        try:
-            super().instantiate_classes()
-        except (ValueError, TypeError, ImportError) as error:
-            _fail(error)
+        with self._nothing_left():
+            try:
+                super().instantiate_classes()
+            except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+                raise RunError(str(error)) from error
+
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
+        """Make the trainer with the run folder's loggers and callbacks, beside those of the configuration."""
+        settings = self._settings
+        self._check_settings()
+        configured = self._get(self.config_init, "trainer", default={})
+        terminal = sys.stdout.isatty()
+        callbacks: list[Callback] = [RichProgressBar() if terminal else EpochLines()]
+        logger, root = configured.get("logger"), Path(settings.runs)
+        if settings.trainer.fast_dev_run:
+            logger = False
+        else:
+            self.folder = self._choose_folder()
+            root = self.folder.path
+            if logger is None or logger is True:
+                logger = self._loggers(self.folder)
+            callbacks += self._callbacks(self.folder, logs=bool(logger))
+        callbacks += configured.get("callbacks") or []
+        plugins = configured.get("plugins") or []
+        plugins = [*(plugins if isinstance(plugins, list) else [plugins]), WholeFiles()]
+        return super().instantiate_trainer(
+            **kwargs,
+            callbacks=callbacks,
+            logger=logger,
+            plugins=plugins,
+            default_root_dir=root,
+            enable_progress_bar=terminal,
+            # Otherwise Lightning adds a checkpoint of its own.
+            enable_checkpointing=any(isinstance(each, AnyCheckpoint) for each in callbacks),
+        )
 
     @property
     def _settings(self) -> Namespace:
         settings: Namespace = self.config[self.subcommand]
         return settings
 
-    def instantiate_trainer(self, **kwargs: object) -> Trainer:
-        """Make the trainer with the run folder's loggers and callbacks, beside those of the configuration."""
-        settings = self._settings
-        self.folder = self._make_folder()
-        self.checkpoint = ModelCheckpoint(
-            self.folder.checkpoints,
-            self.folder.best.stem,
-            monitor=settings.monitor,
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
-        )
-        terminal = sys.stdout.isatty()
-        callbacks: list[Callback] = [RichProgressBar() if terminal else EpochLines()]
-        if self.subcommand == "fit":
-            pictures = ValidationPictures(self.folder.pictures)
-            callbacks += [self.checkpoint, LearningRateMonitor("step"), pictures, KeepLast(self.folder)]
-        if self.subcommand == "predict":
-            callbacks.append(SaveMaps(self.folder.predictions))
-        elif settings.maps:
-            callbacks.append(SaveMaps(self.folder.maps))
-        configured = self._get(self.config_init, "trainer", default={})
-        callbacks += configured.get("callbacks") or []
-        logger = configured.get("logger")
-        if logger is None or logger is True:
-            logger = self._loggers()
-        if settings.trainer.fast_dev_run:
-            logger = False
-        ours = {"callbacks": callbacks, "logger": logger, "default_root_dir": self.folder.path}
-        return super().instantiate_trainer(**kwargs, **ours, enable_progress_bar=terminal)
+    def _check_settings(self) -> None:
+        settings, task = self._settings, self.model
+        assert isinstance(task, SegmentationTask)
+        if self.loaded and (classes := self.loaded["hyper_parameters"]["classes"]) != task.hparams["classes"]:
+            raise RunError(
+                f"the network of {settings.ckpt_path} knows {classes} classes, {self.datamodule.name} has "
+                f"{task.hparams['classes']} (1 is binary); choose another data set or checkpoint"
+            )
+        if self.subcommand != "fit":
+            return
+        if settings.monitor is not None and settings.monitor not in task.monitors:
+            hint = did_you_mean(settings.monitor, task.monitors)
+            raise RunError(
+                f"there is nothing to monitor called {settings.monitor!r}{hint}; there are: "
+                f"{', '.join(task.monitors)}, or null for the last epoch"
+            )
+        epochs, steps = settings.trainer.max_epochs, settings.trainer.max_steps
+        if steps < 1 and (epochs is None or epochs < 1):
+            raise RunError(f"a training needs at least one epoch, got --trainer.max_epochs {epochs}")
 
-    def _make_folder(self) -> RunFolder:
-        """Make a new folder; processes that the first one starts, for other devices, share its folder."""
-        if "LOCAL_RANK" in os.environ and "SPATIALSEG_RUN" in os.environ:
-            return RunFolder(os.environ["SPATIALSEG_RUN"])
+    def _choose_folder(self) -> RunFolder:
+        """Make a new folder, or take the one of the run that goes on.
+
+        Processes that the first one starts, for other devices, share its folder.
+        """
         settings = self._settings
-        suffix = "" if self.subcommand == "fit" else f"_{self.subcommand}"
-        seed = settings.seed_everything
-        folder = RunFolder.make(settings.runs, settings.experiment, self.datamodule.name, seed, suffix)
+        name, seed = self.datamodule.name, settings.seed_everything
+        if "LOCAL_RANK" in os.environ and "SPATIALSEG_RUN" in os.environ:
+            folder = RunFolder(os.environ["SPATIALSEG_RUN"])
+        elif settings.resume == "last":
+            place = Path(settings.runs, settings.experiment, name, f"seed{seed}")
+            unfinished = [run for run in trainings(place) if not run.finished]
+            if not unfinished:
+                raise RunError(f"there is no unfinished run in {place}; start a new one without --resume")
+            folder = unfinished[0]
+        elif settings.resume:
+            folder = RunFolder(settings.resume)
+        else:
+            suffix = "" if self.subcommand == "fit" else f"_{self.subcommand}"
+            folder = RunFolder.make(settings.runs, settings.experiment, name, seed, suffix)
+        if self.subcommand == "fit" and "LOCAL_RANK" not in os.environ:
+            self._held.enter_context(folder.lock())
+        self.resumed = settings.resume is not None
+        if self.resumed:
+            self._take_up(folder)
         os.environ["SPATIALSEG_RUN"] = str(folder)
         return folder
 
-    def _loggers(self) -> list[Logger]:
-        loggers: list[Logger] = [MetricsFile(self.folder.metrics)]
+    def _take_up(self, folder: RunFolder) -> None:
+        """Go on from the last checkpoint of a run, if it came to one.
+
+        Raises:
+            RunError: The command is not the one of the run.
+        """
+        settings = self._settings
+        settings.resume = None  # the configuration that is kept describes the run, not this part of it
+        self.loaded = newest_checkpoint(folder)
+        if self.loaded is None:
+            return
+        self._check_model(set(settings.model.keys()) - {"classes"}, folder.last)
+        if folder.seed != settings.seed_everything:
+            raise RunError(f"{folder} has the seed {folder.seed}, the command says {settings.seed_everything}")
+
+    def _loggers(self, folder: RunFolder) -> list[Logger]:
+        steps = self.loaded["global_step"] if self.loaded and self.resumed else 0
+        loggers: list[Logger] = [MetricsFile(folder.metrics, steps)]
         if self.subcommand == "fit":
-            loggers.append(WandbLogger(experiment=start_wandb(self.folder)))
+            loggers.append(WandbLogger(experiment=start_wandb(folder)))
         return loggers
 
-    def before_fit(self) -> None:
-        """Say what is about to happen."""
+    def _callbacks(self, folder: RunFolder, logs: bool) -> list[Callback]:
         settings, task = self._settings, self.model
         assert isinstance(task, SegmentationTask)
+        callbacks: list[Callback] = []
+        last = None
+        if self.subcommand == "fit":
+            if settings.trainer.enable_checkpointing is not False:
+                last = LastCheckpoint(folder, settings.seed_everything)
+                callbacks.append(last)
+                if settings.monitor is not None:
+                    callbacks.append(BestCheckpoint(folder, settings.monitor, task.monitors[settings.monitor]))
+            callbacks.append(ValidationPictures(folder.pictures))
+            if logs:
+                callbacks.append(LearningRateMonitor("step"))
+        self.last = last
+        if self.subcommand == "predict":
+            callbacks.append(SaveMaps(folder.predictions))
+        elif settings.maps:
+            callbacks.append(SaveMaps(folder.maps))
+        return [*callbacks, Interruption(folder, last)]
+
+    @contextmanager
+    def _nothing_left(self) -> Iterator[None]:
+        """Remove the folder of a run that failed before it began."""
+        try:
+            yield
+        except BaseException:
+            trainer, folder = getattr(self, "trainer", None), self.folder
+            if folder and not self.resumed and "LOCAL_RANK" not in os.environ:
+                if not (trainer and trainer.global_step) and not folder.images.exists():
+                    wandb.finish(exit_code=1)
+                    folder.discard()
+            raise
+
+    def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:  # noqa: ANN401
+        """Train, validate and test the best checkpoint, write what came out and show it."""
+        trainer, folder = self.trainer, self.folder
+        self._announce(model)
+        with self._nothing_left():
+            if folder and self.last and trainer.is_global_zero:
+                check_room(folder, model)
+            path = options["ckpt_path"] or (folder.last if folder and self.loaded else None)
+            trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+            if folder is None:
+                return
+            if not trainer.global_step:
+                raise RunError(
+                    f"no training step was made: batches of {datamodule.batch_size} in {trainer.world_size} processes "
+                    "are more images than there are to train on; make the batches smaller"
+                )
+        best = None
+        if self.last:
+            best = folder.best if self._settings.monitor and folder.best.exists() else folder.last
+        facts: dict[str, Any] = {"best_checkpoint": str(best) if best else None}
+        if self.last:
+            facts["train_seconds"] = round(self.last.seconds, 1)
+        self._summarise(folder, facts, finished=False)
+        evaluation: dict[str, Any] = {"ckpt_path": best, "verbose": False, "weights_only": True}
+        trainer.validate(model, datamodule=datamodule, **evaluation)
+        facts["validation"] = figures(model.scores["val"])
+        if self._settings.test:
+            self._summarise(folder, facts, finished=False)
+            trainer.test(model, datamodule=datamodule, **evaluation)
+        self._finish(folder, facts)
+
+    def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:  # noqa: ANN401
+        """Score a checkpoint, write what came out and show it."""
+        options["weights_only"] = True
+        with self._nothing_left():
+            getattr(self.trainer, str(self.subcommand))(model, datamodule=datamodule, **options)
+        if self.folder and self.subcommand == "predict":
+            self._say(f"predictions: {self.folder.predictions}")
+        elif self.folder:
+            self._finish(self.folder, {"checkpoint": options["ckpt_path"]})
+
+    validate = predict = test
+
+    def _announce(self, task: SegmentationTask) -> None:
+        settings = self._settings
         terms = " + ".join(f"{weight:g}·{name}" for name, weight in task.loss.weights.items())
         parameters = sum(parameter.numel() for parameter in task.parameters()) / 1e6
         device = type(self.trainer.accelerator).__name__.removesuffix("Accelerator")
@@ -154,107 +399,43 @@ class RunCLI(LightningCLI):
             f"{task.hparams['architecture']} with {task.hparams['encoder']} ({parameters:.1f} M parameters), "
             f"{settings.trainer.precision} on {device}"
         )
-        self._say(f"run folder: {self.folder}")
-        self._start = time.monotonic()
+        if self.folder:
+            self._say(f"run folder: {self.folder}")
+        if self.folder and self.resumed:
+            begun = (
+                f"in epoch {self.loaded['epoch'] + 1}" if self.loaded else "from the start, for it has no checkpoint"
+            )
+            self._say(f"going on {begun}")
 
-    def after_fit(self) -> None:
-        """Test the best checkpoint, write the summary and show it."""
-        seconds = time.monotonic() - self._start
-        if self._settings.trainer.fast_dev_run:
-            return
-        best = self.checkpoint.best_model_path or self.checkpoint.last_model_path
-        tested = os.path.relpath(best) if best else None
-        options: Any = {"ckpt_path": tested, "verbose": False, "weights_only": True}
-        self.trainer.validate(self.model, self.datamodule, **options)
-        if self._settings.test:
-            self.trainer.test(self.model, self.datamodule, **options)
-        self._finish({"best_checkpoint": tested, "train_seconds": round(seconds, 1)})
-
-    def after_test(self) -> None:
-        """Write scores and summary, and show them."""
-        self._finish({"checkpoint": self._settings.ckpt_path})
-
-    after_validate = after_test
-
-    def after_predict(self) -> None:
-        """Say where the predictions are."""
-        self._say(f"predictions: {self.folder.predictions}")
-
-    def _finish(self, facts: Mapping[str, Any]) -> None:
+    def _finish(self, folder: RunFolder, facts: Mapping[str, Any]) -> None:
         """Write what came out, once whatever the number of processes, and show it."""
         if not self.trainer.is_global_zero:
             return
-        settings, task = self._settings, self.model
+        task = self.model
         assert isinstance(task, SegmentationTask)
         stage = "test" if "test" in task.scores else "val"
-        task.scores[stage].save(self.folder.path)
-        values = {f"{stage}/{name}": value for name, value in _figures(task.scores[stage]).items()}
-        if self.subcommand == "fit":
-            facts = {**facts, "validation": _figures(task.scores["val"])}
-        self.folder.write_summary(
-            {
-                "experiment": settings.experiment,
-                "data": self.datamodule.name,
-                "seed": settings.seed_everything,
-                "finished": True,
-                "epochs": self.trainer.current_epoch,
-                **facts,
-                "cut": task.conventions.cut,
-                "measures": values,
-                "precision": settings.trainer.precision,
-                **circumstances(),
-            }
-        )
+        task.scores[stage].save(folder.path)
+        values = {f"{stage}/{name}": value for name, value in figures(task.scores[stage]).items()}
+        self._summarise(folder, {**facts, "cut": task.conventions.cut, "measures": values}, finished=True)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.summary.update(values)
-        self._show(values)
+        show(f"{self._settings.experiment} on {self.datamodule.name}, {self.subcommand}", values, folder)
 
-    def _show(self, values: Mapping[str, float | None]) -> None:
-        measures = available_measures()
-        rows: list[dict[str, str | int | float | None]] = []
-        for name, value in values.items():
-            measure = measures.get(name.partition("/")[2])
-            rows.append({"name": name, "measure": measure.describe() if measure else name, "value": value})
-        columns = [Column("name", "logged as"), Column("measure", "measure"), Column("value", "value")]
-        Table(columns, rows, f"{self._settings.experiment} on {self.datamodule.name}, {self.subcommand}").print()
-        for what, where in self._results().items():
-            print(f"  {what:16} {where}")
-
-    def _results(self) -> dict[str, str]:
-        """Return where everything is, and what to do next."""
-        folder = self.folder
-        found = {
-            "configuration": folder.config,
-            "best checkpoint": folder.best,
-            "metrics": folder.metrics,
-            "scores by image": folder.images,
-            "maps": folder.maps,
-            "pictures": folder.pictures,
-            "W&B run": folder.wandb,
-            "summary": folder.summary,
-        }
-        lines = {what: str(where) for what, where in found.items() if where and where.exists()}
-        if "best checkpoint" in lines:
-            use = f"--config {folder.config} --ckpt_path {folder.best}"
-            lines["next, predict"] = f"python -m spatialseg predict {use} --data.predict_root IMAGES"
-            lines["next, test"] = f"python -m spatialseg test {use}"
-            if "W&B run" in lines:
-                lines["next, upload"] = f"wandb sync {lines['W&B run']}"
-        return lines
+    def _summarise(self, folder: RunFolder, facts: Mapping[str, Any], finished: bool) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        settings = self._settings
+        summary = {"experiment": settings.experiment, "data": self.datamodule.name, "seed": settings.seed_everything}
+        summary |= {"finished": finished, "epochs": self.trainer.current_epoch, **facts}
+        folder.write_summary({**summary, "precision": settings.trainer.precision, **circumstances()})
 
     def _say(self, line: str) -> None:
         if self.trainer.is_global_zero:
             print(line, flush=True)
 
 
-def _figures(scores: Scores) -> dict[str, float | None]:
-    """Return the figures as JSON has them: nothing where there is no number."""
-    figures = {name: float(value) for name, value in scores.figures().items()}
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}
-
-
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception | str) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,8 @@ class RunFolder:
         maps: Folder of the test images' predictions, 8-bit PNG.
         checkpoints: Folder of checkpoints.
         best: The checkpoint that the monitored measure likes best.
-        last: The checkpoint of the last complete epoch.
+        last: The checkpoint to go on from: that of the last complete epoch, or of where the run was stopped.
+        previous: The one before.
         pictures: Folder of the pictures of validation images.
         summary: What came out, JSON.
         predictions: Folder of what `predict` wrote, 8-bit PNG.
@@ -55,6 +58,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
+        self.previous = self.checkpoints / "previous.ckpt"
         self.pictures = self.path / "pictures"
         self.summary = self.path / "summary.json"
         self.predictions = self.path / "predictions"
@@ -152,6 +156,29 @@ class RunFolder:
         beside = self.summary.with_suffix(".tmp")
         beside.write_text(json.dumps(summary, indent=2) + "\n")
         os.replace(beside, self.summary)
+
+    def discard(self) -> None:
+        """Remove a run that never began, and the folders that it leaves empty."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for parent in list(self.path.parents)[:3]:
+            with suppress(OSError):
+                parent.rmdir()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training in this folder meanwhile.
+
+        Raises:
+            RunError: Another one does already.
+        """
+        import fcntl  # not everywhere, and only needed here
+
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(f"another process trains in {self.path}; wait for it, or stop it first") from None
+            yield
 
     def scores(self) -> Scores:
         """Return the test scores, image by image.

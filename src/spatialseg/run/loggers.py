@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,24 @@ class MetricsFile(Logger):
     """Write what is logged to a CSV file at once, a row per step that logs, a column per name in sorted order.
 
     Args:
-        path: The file. Rows that it has already are kept, so that a run which goes on has one file.
+        path: The file.
+        steps: How many steps of it are kept, for a run that goes on; what is there of later ones is left out.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, steps: int = 0) -> None:
         super().__init__()
         self.path = path
         self._columns: list[str] = []
-        self._rows: list[Mapping[str, Any]] = []
+        self._keep(steps)
 
     @property
     def name(self) -> str:
-        """What Lightning calls the logger."""
-        return self.path.stem
+        """Name of a folder that Lightning puts in between; there is none."""
+        return ""
 
     @property
     def version(self) -> str:
-        """There is one."""
+        """Name of another one; there is none."""
         return ""
 
     @rank_zero_only
@@ -51,23 +52,34 @@ class MetricsFile(Logger):
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
             return
-        rows: list[Mapping[str, Any]] = []
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                rows, self._columns = list(reader), list(reader.fieldnames or ())
+        rows = self._read() if self.path.exists() else []
         self._columns = sorted({*self._columns, *row})
+        self._rewrite([*rows, row])
+
+    @rank_zero_only
+    def _keep(self, steps: int) -> None:
+        if self.path.exists():
+            self._rewrite([row for row in self._read() if int(row["step"]) < steps])
+
+    def _read(self) -> list[Mapping[str, Any]]:
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            self._columns = list(reader.fieldnames or ())
+        return list(rows)
+
+    def _rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
         beside = self.path.with_suffix(".tmp")
         with beside.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
-            writer.writerows([*rows, row])
+            writer.writerows(rows)
         os.replace(beside, self.path)
 
 
 @rank_zero_only
 def start_wandb(folder: RunFolder) -> wandb.Run:
-    """Start a W&B run, offline unless WANDB_MODE says otherwise."""
+    """Start a W&B run, offline unless WANDB_MODE says otherwise; a run that goes on keeps its id."""
     seed = f"seed{folder.seed}"
     return wandb.init(
         project="spatialseg",
@@ -75,6 +87,8 @@ def start_wandb(folder: RunFolder) -> wandb.Run:
         group=f"{folder.experiment}/{folder.data}",
         tags=[folder.experiment, folder.data, seed],
         dir=folder.path,
+        id=folder.wandb.name.rpartition("-")[2] if folder.wandb else None,
+        resume="allow",
     )
 
 

@@ -1,0 +1,78 @@
+"""Configuration files, read strictly."""
+
+import argparse
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spatialseg.run.folder import RunError
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a mapping in which a key stands twice, of which YAML silently takes the second."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            name = getattr(key, "value", None)
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(name, str):
+                if name in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
+                seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration file, making sure that it says each thing once.
+
+    Args:
+        path: YAML.
+
+    Raises:
+        RunError: Naming file, line and what is wrong.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RunError(f"the configuration {path}{line}: {error.problem}") from error
+    except OSError as error:
+        raise RunError(f"the configuration {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f"the configuration {path} is no YAML text: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"the configuration {path} must hold settings such as `model: ...`, got {content!r:.60}")
+    return content
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command line says, before anything is made of it.
+
+    Args:
+        resume: The value of `--resume`, if any.
+        model: Names of the model's arguments that are given, by an option or in a file.
+    """
+
+    resume: str | None
+    model: set[str]
+
+
+def listen(args: Sequence[str]) -> Said:
+    """Look through a command line and its configuration files.
+
+    Raises:
+        RunError: A file cannot be read; see `read_config`.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume")
+    parser.add_argument("-c", "--config", action="append", default=[], type=Path)
+    found, _ = parser.parse_known_args(args)
+    names = {match[1] for arg in args if (match := re.match(r"--model\.(\w+)", arg))}
+    for path in found.config:
+        names |= (read_config(path).get("model") or {}).keys()
+    return Said(None if found.resume == "null" else found.resume, names)
