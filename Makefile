@@ -89,7 +89,7 @@ $(JUPYTER): $(STAMP)
 	@touch $@
 
 notebook: $(JUPYTER) ## Open the notebooks in JupyterLab, with the kernel spatialseg; ARGS goes to it
-	@$(BIN)/jupyter lab --notebook-dir . $(ARGS) notebooks
+	@$(BIN)/python -m jupyterlab --notebook-dir . $(ARGS) notebooks
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
