@@ -123,15 +123,17 @@ def against_pysodmetrics(repeats: int) -> list[Record]:
 
 
 def resized_pairs(size: int, pred: Path | None, gt: Path | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return grey-level maps and masks: the first 8 of the files, resized to a square, or else 8 scenes."""
+    """Return grey-level maps and masks: the first 8 files whose mask is not empty, resized to a square, or 8 scenes."""
     if not (pred and gt):
         return [scene(size, seed) for seed in range(8)]
     found = []
-    for path in sorted(gt.glob("*.png"))[:8]:
+    for path in sorted(pred.glob("*.png")):
         grey, mask = (Image.open(folder / path.name).convert("L") for folder in (pred, gt))
-        mask = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
-        found.append((np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR)), (mask > 127) * np.uint8(255)))
-    return found
+        mask = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)) > 127
+        if mask.any():
+            grey = np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
+            found.append((grey, mask * np.uint8(255)))
+    return found[:8]
 
 
 def as_training_gives(repeats: int, pred: Path | None, gt: Path | None) -> list[Record]:
