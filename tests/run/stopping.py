@@ -1,7 +1,8 @@
-"""A callback that stops a run at a chosen moment, as a signal or a crash would."""
+"""What stops a run at a chosen moment, as a signal, a crash or a diverging loss would."""
 
 import os
 
+import torch
 from lightning.pytorch.callbacks import Callback
 
 
@@ -29,3 +30,16 @@ class StopOnce(Callback):
                 os.kill(os.getpid(), signum)
 
         setattr(self, hook, act)
+
+
+class Breaking(torch.nn.Module):
+    """A loss that becomes NaN at the fourth step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the logits, or NaN."""
+        self.calls += logits.requires_grad
+        return logits.mean() * (float("nan") if self.calls > 3 else 1)

@@ -96,7 +96,7 @@ def test_a_signal_saves_the_run_within_an_epoch_and_it_ends_the_same(hook, name,
 def test_a_signal_during_the_test_leaves_what_is_known_and_resume_tests(small, tmp_path, uninterrupted):
     run, status, shown = stop(small, tmp_path, "on_test_start", signal.SIGTERM, epoch=3)
     assert status == 143
-    assert f"stopped by SIGTERM in the test; to go on: python -m spatialseg fit --resume {run}" in shown
+    assert f"stopped by SIGTERM in test; to go on: python -m spatialseg fit --resume {run}" in shown
     known = run.read_summary()
     assert not known["finished"] and known["epochs"] == 3 and known["validation"]["mae"] > 0
     steps = torch.load(run.last, weights_only=True)["global_step"]

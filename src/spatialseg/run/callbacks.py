@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from lightning import LightningModule, Trainer
@@ -13,7 +13,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spatialseg.report.pictures import Photograph, draw_predictions
+from spatialseg.run.folder import RunFolder
 from spatialseg.task import SegmentationTask
+
+
+class OneFolder(Callback):
+    """Tell every process of a run which folder the first one has.
+
+    Args:
+        folder: The run's folder; in the other processes it points anywhere until then.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell."""
+        self.folder.point_to(trainer.strategy.broadcast(str(self.folder)))
 
 
 class ValidationPictures(Callback):
@@ -99,17 +115,19 @@ class SaveMaps(Callback):
     levels moves a probability by at most 1/510.
 
     Args:
-        folder: Where they go.
+        folder: The run's folder.
+        place: Where in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: RunFolder, place: Literal["maps", "predictions"]) -> None:
         self.folder = folder
+        self.place = place
 
     def on_test_batch_end(self, *arguments: Any, **_: Any) -> None:  # noqa: ANN401
         """Write the predictions of one batch."""
         predictions = arguments[2]
         for name, probability in predictions.items():
-            path = self.folder / f"{name}.png"
+            path = getattr(self.folder, self.place) / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             array = (probability * 255).round() if probability.ndim == 2 else probability.argmax(0)
             Image.fromarray(array.byte().numpy()).save(path)

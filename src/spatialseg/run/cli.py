@@ -19,10 +19,11 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgr
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from spatialseg.data import DataError, SegmentationDataModule
 from spatialseg.hints import did_you_mean
-from spatialseg.run.callbacks import EpochLines, SaveMaps, ValidationPictures
+from spatialseg.run.callbacks import EpochLines, OneFolder, SaveMaps, ValidationPictures
 from spatialseg.run.checkpoints import (
     BestCheckpoint,
     Checkpoint,
@@ -39,6 +40,9 @@ from spatialseg.run.loggers import MetricsFile, SaveConfig, start_wandb
 from spatialseg.run.machine import automatic_precision, circumstances
 from spatialseg.run.results import figures, show
 from spatialseg.task import NonFiniteLossError, SegmentationTask
+
+FIRST = getattr(rank_zero_only, "rank", 0) == 0
+"""Whether this is the first, or the only, process of the run."""
 
 
 def run(args: Sequence[str]) -> None:
@@ -263,15 +267,10 @@ class RunCLI(LightningCLI):
             raise RunError(f"a training needs at least one epoch, got --trainer.max_epochs {epochs}")
 
     def _choose_folder(self) -> RunFolder:
-        """Make a new folder, or take the one of the run that goes on.
-
-        Processes that the first one starts, for other devices, share its folder.
-        """
+        """Make a new folder, or take the one of the run that goes on; of several processes the first one does."""
         settings = self._settings
         name, seed = self.datamodule.name, settings.seed_everything
-        if "LOCAL_RANK" in os.environ and "SPATIALSEG_RUN" in os.environ:
-            folder = RunFolder(os.environ["SPATIALSEG_RUN"])
-        elif settings.resume == "last":
+        if settings.resume == "last":
             place = Path(settings.runs, settings.experiment, name, f"seed{seed}")
             unfinished = [run for run in trainings(place) if not run.finished]
             if not unfinished:
@@ -279,15 +278,16 @@ class RunCLI(LightningCLI):
             folder = unfinished[0]
         elif settings.resume:
             folder = RunFolder(settings.resume)
+        elif not FIRST:
+            folder = RunFolder(settings.runs)  # the first process tells where it is
         else:
             suffix = "" if self.subcommand == "fit" else f"_{self.subcommand}"
             folder = RunFolder.make(settings.runs, settings.experiment, name, seed, suffix)
-        if self.subcommand == "fit" and "LOCAL_RANK" not in os.environ:
+        if self.subcommand == "fit" and FIRST:
             self._held.enter_context(folder.lock())
         self.resumed = settings.resume is not None
         if self.resumed:
             self._take_up(folder)
-        os.environ["SPATIALSEG_RUN"] = str(folder)
         return folder
 
     def _take_up(self, folder: RunFolder) -> None:
@@ -315,7 +315,7 @@ class RunCLI(LightningCLI):
     def _callbacks(self, folder: RunFolder, logs: bool) -> list[Callback]:
         settings, task = self._settings, self.model
         assert isinstance(task, SegmentationTask)
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] = [OneFolder(folder)]
         last = None
         if self.subcommand == "fit":
             if settings.trainer.enable_checkpointing is not False:
@@ -328,9 +328,9 @@ class RunCLI(LightningCLI):
                 callbacks.append(LearningRateMonitor("step"))
         self.last = last
         if self.subcommand == "predict":
-            callbacks.append(SaveMaps(folder.predictions))
+            callbacks.append(SaveMaps(folder, "predictions"))
         elif settings.maps:
-            callbacks.append(SaveMaps(folder.maps))
+            callbacks.append(SaveMaps(folder, "maps"))
         return [*callbacks, Interruption(folder, last)]
 
     @contextmanager
@@ -340,7 +340,7 @@ class RunCLI(LightningCLI):
             yield
         except BaseException:
             trainer, folder = getattr(self, "trainer", None), self.folder
-            if folder and not self.resumed and "LOCAL_RANK" not in os.environ:
+            if folder and not self.resumed and FIRST:
                 if not (trainer and trainer.global_step) and not folder.images.exists():
                     wandb.finish(exit_code=1)
                     folder.discard()
@@ -354,7 +354,12 @@ class RunCLI(LightningCLI):
             if folder and self.last and trainer.is_global_zero:
                 check_room(folder, model)
             path = options["ckpt_path"] or (folder.last if folder and self.loaded else None)
-            trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+            try:
+                trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+            except NonFiniteLossError as error:
+                if folder and folder.last.exists():
+                    raise RunError(f"{error}; the last whole epoch is in {folder.last}") from error
+                raise
             if folder is None:
                 return
             if not trainer.global_step:

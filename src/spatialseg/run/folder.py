@@ -49,6 +49,10 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.point_to(path)
+
+    def point_to(self, path: str | Path) -> None:
+        """Be the folder at another place."""
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
