@@ -145,10 +145,22 @@ class _PooledCrossEntropy(torch.autograd.Function):
         return spread, None, None, None, None, None
 
 
+def check_options(window: int, stride: int, weights: PoolingWeights, sigma: float) -> None:
+    """Raise a ValueError for options that `selective_pooling` does not take."""
+    if window < 1 or window % 2 == 0 or stride < 1 or sigma <= 0:
+        raise ValueError(
+            "window must be odd and positive, stride and sigma positive, "
+            f"got window={window}, stride={stride}, sigma={sigma}"
+        )
+    if weights not in ("uniform", "gaussian"):
+        raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
+
+
 def checked_scale(
     values: Tensor, labels: Tensor, window: int, stride: int, weights: PoolingWeights, sigma: float
 ) -> float:
     """Return what squared distances are divided by in the weights, or raise; see `selective_pooling`."""
+    check_options(window, stride, weights, sigma)
     if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"selective_pooling needs float32 or float64 values, got {values.dtype}")
     if labels.is_floating_point():
@@ -158,13 +170,6 @@ def checked_scale(
             "selective_pooling needs values (N, C, H, W) and labels (N, H, W), "
             f"got {tuple(values.shape)} and {tuple(labels.shape)}"
         )
-    if window < 1 or window % 2 == 0 or stride < 1 or sigma <= 0:
-        raise ValueError(
-            "window must be odd and positive, stride and sigma positive, "
-            f"got window={window}, stride={stride}, sigma={sigma}"
-        )
-    if weights not in ("uniform", "gaussian"):
-        raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
     return 2 * sigma**2 if weights == "gaussian" else math.inf
 
 

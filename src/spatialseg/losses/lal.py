@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spatialseg.functional.grouping import grouped_cross_entropy, grouped_likelihood
-from spatialseg.functional.pooling import PoolingWeights, pooled_cross_entropy, selective_pooling
+from spatialseg.functional.pooling import PoolingWeights, check_options, pooled_cross_entropy, selective_pooling
 from spatialseg.losses.base import SegmentationLoss
 from spatialseg.losses.registry import register_loss
 
@@ -60,14 +60,11 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         groups: Literal["centre", "all"] = "centre",
     ) -> None:
         super().__init__(ignore_index)
-        if window < 1 or window % 2 == 0 or stride < 1:
-            raise ValueError(f"window must be odd and positive, stride positive, got window={window}, stride={stride}")
-        if k < 1 or sigma <= 0:
-            raise ValueError(f"k must be at least 1 and sigma positive, got k={k}, sigma={sigma}")
+        check_options(window, stride, weights, sigma)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
         if merge not in ("logits", "probabilities"):
             raise ValueError(f'merge must be "logits" or "probabilities", got {merge!r}')
-        if weights not in ("uniform", "gaussian"):
-            raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
         if groups not in ("centre", "all"):
             raise ValueError(f'groups must be "centre" or "all", got {groups!r}')
         self.stride = stride

@@ -9,9 +9,8 @@ from spatialseg.functional.boundary import (
     boundary_iou_from_counts,
     boundary_region_counts_of,
     contour_counts_of,
-    masks_at,
 )
-from spatialseg.functional.maps import Maps
+from spatialseg.functional.maps import Maps, masks_at
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure

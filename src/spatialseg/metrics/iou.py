@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from spatialseg.functional.boundary import masks_at
 from spatialseg.functional.iou import intersection_and_union
-from spatialseg.functional.maps import Maps
+from spatialseg.functional.maps import Maps, masks_at
 from spatialseg.metrics.base import state_suffix
 from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
-from spatialseg.functional.arrays import quick, stack
+from spatialseg.functional.arrays import stack
+from spatialseg.functional.dispatch import quick
 from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
 from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
