@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_runs import EXPERIMENTS, configs, fit, runs_below
 
-from conftest import EXPERIMENTS, configs, fit, runs_below
 from spatialseg.cli import COMMANDS, main
 from spatialseg.data import ProceduralScenes
 from spatialseg.functional import weighted_f_measure

@@ -7,9 +7,9 @@ import signal
 
 import pytest
 import torch
+from small_runs import EXPERIMENTS, configs, fit, runs_below
 from stopping import Crash, StopOnce
 
-from conftest import EXPERIMENTS, configs, fit, runs_below
 from spatialseg.cli import main
 from spatialseg.run.folder import RunFolder
 

@@ -112,7 +112,8 @@ class WholeFiles(TorchCheckpointIO):
                 os.fsync(file.fileno())
             os.replace(beside, path)
         except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            below = error.__context__ if isinstance(error.__context__, OSError) else error  # torch says nothing useful
+            reason = getattr(below, "strerror", None) or str(below).splitlines()[0]
             raise RunError(
                 f"the checkpoint {path} cannot be written: {reason}; what was saved before is whole: "
                 "make room there, then go on with --resume"

@@ -78,10 +78,11 @@ def run(args: Sequence[str]) -> None:
                 parser_kwargs={"prog": "python -m spatialseg", "parser_mode": "yaml"},
             )
         status = 0
-    except (DataError, RunError, NonFiniteLossError, FileNotFoundError) as error:
+    except (DataError, RunError, NonFiniteLossError, OSError) as error:
         _fail(error)
     except Stopped as stopped:
-        print(stopped, flush=True)
+        if FIRST:
+            print(stopped, flush=True)
         sys.exit(stopped.status)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -459,5 +460,7 @@ def _quieten() -> None:
         "There is a wandb run already in progress",
         "LightningCLI's args parameter",
         "isinstance\\(treespec, LeafSpec\\)",
+        "Checkpoint directory .* exists and is not empty",
+        "but have no logger configured",
     ):
         warnings.filterwarnings("ignore", message=f".*{message}")
