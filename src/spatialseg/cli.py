@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "write the predictions of a checkpoint as PNG files",
     "score": "score saliency maps on disk against masks on disk",
     "compare": "show runs side by side: measures, differences, pictures",
+    "explain": "draw how one image's score comes about, and where losses push",
     "evidence": "train what is missing of a table of evidence, and keep what came out",
     "tables": "make the tables and figures of the evidence anew from its records",
     "losses": "list the losses there are, or explain one of them",
@@ -47,6 +48,10 @@ def main(args: Sequence[str] | None = None) -> None:
         from spatialseg.compare import main as compare
 
         compare(rest)
+    elif command == "explain":
+        from spatialseg.explain import main as explain
+
+        explain(rest)
     elif command == "evidence":
         from spatialseg.evidence import main as evidence
 

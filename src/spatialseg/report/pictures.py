@@ -37,11 +37,11 @@ def draw_predictions(rows: Sequence[tuple[Photograph, Array]]) -> Figure:
         The figure. The weighted error E^w runs from 0 to 2, the highest cost of one pixel; of several classes it shows
         the largest.
     """
-    figure, grid = _panels([[photograph.mask] for photograph, _ in rows], 4)
+    figure, grid = image_panels([[photograph.mask] for photograph, _ in rows], 4)
     for axes, (photograph, probability) in zip(grid, rows, strict=True):
         classes = len(probability) if probability.ndim == 3 else 1
         _draw_photograph(axes, photograph, classes)
-        _draw_map(axes[2], probability, "prediction", classes)
+        draw_map(axes[2], probability, "prediction", classes)
         heat = axes[3].imshow(weighted_cost(probability, photograph.mask), cmap="inferno", vmin=0, vmax=2)
         axes[3].set_title("weighted error", fontsize=SIZE)
         figure.colorbar(heat, ax=axes[3], fraction=0.046, ticks=[0, 1, 2]).ax.tick_params(labelsize=SIZE - 1)
@@ -55,11 +55,11 @@ def draw_comparison(rows: Sequence[tuple[Photograph, Mapping[str, Array]]], clas
         rows: A photograph, and predictions by title: probabilities in [0, 1], (H, W), or class indices.
         classes: 1, or the number of classes.
     """
-    figure, grid = _panels([[photograph.mask] for photograph, _ in rows], 2 + len(rows[0][1]))
+    figure, grid = image_panels([[photograph.mask] for photograph, _ in rows], 2 + len(rows[0][1]))
     for axes, (photograph, predictions) in zip(grid, rows, strict=True):
         _draw_photograph(axes, photograph, classes)
         for axis, (title, prediction) in zip(axes[2:], predictions.items(), strict=True):
-            _draw_map(axis, prediction, title, classes)
+            draw_map(axis, prediction, title, classes)
     return figure
 
 
@@ -70,11 +70,11 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[str, Array, Array]]]) -
         title: Stands above all.
         rows: Of each panel its title, the map in [0, 1], (h, w), and the mask, boolean (H, W), over which it is drawn.
     """
-    figure, grid = _panels([[mask for *_, mask in row] for row in rows], max(map(len, rows)), title)
+    figure, grid = image_panels([[mask for *_, mask in row] for row in rows], max(map(len, rows)), title)
     for axes, row in zip(grid, rows, strict=True):
         for axis, (name, prediction, mask) in zip(axes, row, strict=False):
             height, width = mask.shape
-            _draw_map(axis, prediction, name, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+            draw_map(axis, prediction, name, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
             if mask.any() and not mask.all():
                 axis.contour(mask, levels=[0.5], colors="red", linewidths=1)
     return figure
@@ -142,7 +142,7 @@ def weighted_cost(prediction: Array, mask: Array) -> NDArray[np.float32]:
     return cost
 
 
-def _panels(masks: Sequence[Sequence[Array]], columns: int, title: str = "") -> tuple[Figure, Any]:
+def image_panels(masks: Sequence[Sequence[Array]], columns: int, title: str = "") -> tuple[Figure, Any]:
     """Return a figure with a grid of panels for images, (rows, columns), each row as high as its highest mask needs."""
     ratios = [max(min(mask.shape[0] / mask.shape[1], 1.6) for mask in row) for row in masks]
     height = PANEL * sum(ratios) + 0.3 * (len(ratios) + bool(title))
@@ -173,10 +173,10 @@ def _draw_photograph(axes: Sequence[Axes], photograph: Photograph, classes: int)
     """Draw an image and its ground truth into the first two panels."""
     axes[0].imshow(photograph.image)
     axes[0].set_title(photograph.name, fontsize=SIZE)
-    _draw_map(axes[1], photograph.mask, "ground truth", classes)
+    draw_map(axes[1], photograph.mask, "ground truth", classes)
 
 
-def _draw_map(axis: Axes, values: Array, title: str, classes: int = 1, **place: Any) -> None:  # noqa: ANN401
+def draw_map(axis: Axes, values: Array, title: str, classes: int = 1, **place: Any) -> None:  # noqa: ANN401
     """Draw probabilities or a mask in grey, class indices in colours; ignored pixels stay blank."""
     shown = values.argmax(axis=0) if values.ndim == 3 else np.where(values == IGNORE_INDEX, np.nan, values)
     colours, top = ("gray", 1) if classes == 1 else ("tab20", classes - 1)

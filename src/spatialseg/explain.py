@@ -1,0 +1,119 @@
+"""Explain one score: `python -m spatialseg explain IMAGE MASK --pred MAP`, or `--run RUN` to predict the image."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spatialseg.data.files import read_image, read_map, read_mask
+from spatialseg.report.anatomy import LOSSES, dissect, draw_anatomy
+from spatialseg.report.pictures import Photograph
+from spatialseg.run.folder import RunError, RunFolder, find_runs
+
+
+def predict(run: RunFolder, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Predict an image with the best checkpoint of a run, at the run's size of evaluation.
+
+    Args:
+        run: The run; of foreground against background.
+        image: RGB, (H, W, 3).
+
+    Returns:
+        Probabilities, (H, W).
+
+    Raises:
+        RunError: The run has no configuration or checkpoint, or is of several classes.
+    """
+    import torch  # the training stack takes seconds, and a map on disk needs none of it
+
+    from spatialseg.data.samples import EvaluationSamples, PadToStride, image_tensor
+    from spatialseg.task import SegmentationTask
+
+    data = run.read_config()["data"]
+    if not run.best.is_file():
+        raise RunError(
+            f"{run} has no checkpoint {run.best.relative_to(run.path)}; give another run, or a map with --pred"
+        )
+    task = SegmentationTask.load_from_checkpoint(run.best, map_location="cpu", weights_only=True).eval()
+    if (classes := task.hparams["classes"]) > 1:
+        raise RunError(f"{run} is of {classes} classes; only foreground maps are explained, so give one with --pred")
+    samples: Any = [{"image": image_tensor(image), "name": "image"}]
+    resized = EvaluationSamples(samples, data["eval_size"] or data["size"], data["keep_aspect"])
+    with torch.inference_mode():
+        (prediction,) = task.predict_step(PadToStride(data["stride"])([resized[0]]), 0).values()
+    probability: NDArray[np.float32] = prediction.numpy()
+    return probability
+
+
+def _one_run(name: str, runs: Path) -> RunFolder:
+    found = find_runs(name, runs)
+    if len(found) > 1:
+        raise RunError(f"{name!r} is {len(found)} runs; give one of them: {', '.join(map(str, found))}")
+    return found[0]
+
+
+def _read(options: argparse.Namespace) -> tuple[Photograph, NDArray[Any], float]:
+    """Return image with mask, the prediction and the cut."""
+    image, mask = read_image(options.image), read_mask(options.mask, 1)
+    if image.shape[:2] != mask.shape:
+        sizes = [f"{shape[1]}×{shape[0]}" for shape in (image.shape, mask.shape)]
+        raise ValueError(
+            f"{options.image} has {sizes[0]} pixels, its mask {options.mask} {sizes[1]}; give its own mask"
+        )
+    if options.run:
+        run = _one_run(options.run, options.runs)
+        prediction, cut = predict(run, image), run.read_summary().get("cut", 0.5)
+    else:
+        prediction, cut = read_map(options.pred), 0.5
+        if prediction.shape != mask.shape:
+            size = (mask.shape[1], mask.shape[0])
+            prediction = np.array(Image.fromarray(prediction).resize(size, Image.Resampling.BILINEAR))
+    return Photograph(options.image.stem, image, mask), prediction, cut if options.cut is None else options.cut
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "spatialseg explain",
+        description="Draw how the weighted F-measure of one map comes about, and where losses push that map.",
+        epilog="example: python -m spatialseg explain photo.jpg mask.png --pred map.png",
+    )
+    parser.add_argument("image", type=Path, help="the photograph")
+    parser.add_argument("mask", type=Path, help="its ground truth: foreground above 127, or 1 of 0 and 1")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--pred", type=Path, metavar="MAP", help="the map; of another size, it is resized to the mask")
+    which.add_argument("--run", help="run folder, or EXPERIMENT/DATA/seed0: its best checkpoint predicts the image")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--losses", nargs="*", default=LOSSES, metavar="NAME", help=f"default: {' '.join(LOSSES)}")
+    parser.add_argument(
+        "--cut", type=float, help="threshold of the map as a mask; by default the run's own, of a map 0.5"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="picture, PNG or PDF; by default IMAGE_explained.png")
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run `spatialseg explain`.
+
+    Args:
+        args: The command's arguments; those of the process by default.
+
+    Raises:
+        SystemExit: With status 2 when the arguments or the files cannot be used.
+    """
+    parser = _parser()
+    options = parser.parse_args(args)
+    out = options.out or Path(f"{options.image.stem}_explained.png")
+    try:
+        photograph, prediction, cut = _read(options)
+        anatomy = dissect(prediction, photograph.mask, options.losses, cut=cut)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draw_anatomy(photograph, anatomy).savefig(out, dpi=120)
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        parser.exit(2, f"spatialseg explain: {error}\n")
+    for name, value in anatomy.describe().items():
+        print(f"{name:24} {value}")
+    print(f"Written: {out}")
