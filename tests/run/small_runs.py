@@ -17,7 +17,7 @@ def configs(experiment: str) -> list[str]:
 
 
 def runs_below(runs: Path) -> set[Path]:
-    return set(runs.glob("*/*/*/*"))
+    return set(runs.glob("*/*/seed*/*"))
 
 
 def fit(experiment: str, overlay: list[str], runs: Path, *arguments: str) -> tuple[RunFolder, str]:

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import wandb
 import yaml
 from jsonargparse import Namespace
 from lightning import Trainer
@@ -18,12 +17,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from spatialseg.data import DataError, SegmentationDataModule
 from spatialseg.hints import did_you_mean
-from spatialseg.run.callbacks import EpochLines, OneFolder, SaveMaps, ValidationPictures
+from spatialseg.run.callbacks import EpochLines, Gauges, OneFolder, SaveMaps, TestTable, ValidationPictures
 from spatialseg.run.checkpoints import (
     BestCheckpoint,
     Checkpoint,
@@ -36,7 +35,7 @@ from spatialseg.run.checkpoints import (
 from spatialseg.run.config import listen
 from spatialseg.run.folder import RunError, RunFolder, trainings
 from spatialseg.run.interruption import Interruption, Stopped
-from spatialseg.run.loggers import MetricsFile, SaveConfig, start_wandb
+from spatialseg.run.loggers import MetricsFile, SaveConfig, finish_wandb, start_wandb
 from spatialseg.run.machine import automatic_precision, circumstances
 from spatialseg.run.results import figures, show
 from spatialseg.task import NonFiniteLossError, SegmentationTask
@@ -87,7 +86,7 @@ def run(args: Sequence[str]) -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     finally:
-        wandb.finish(exit_code=status)
+        finish_wandb(status)
 
 
 class Parser(LightningArgumentParser):
@@ -128,6 +127,12 @@ class RunCLI(LightningCLI):
         )
         parser.add_argument("--test", type=bool, default=True, help="Score the test images after training.")
         parser.add_argument("--maps", type=bool, default=True, help="Keep the test images' predictions as PNG files.")
+        parser.add_argument(
+            "--upload",
+            type=bool,
+            default=False,
+            help="Upload the best and the last checkpoint to W&B, which has to be online (WANDB_MODE=online).",
+        )
         parser.add_argument(
             "--resume",
             type=str | None,
@@ -309,8 +314,10 @@ class RunCLI(LightningCLI):
     def _loggers(self, folder: RunFolder) -> list[Logger]:
         steps = self.loaded["global_step"] if self.loaded and self.resumed else 0
         loggers: list[Logger] = [MetricsFile(folder.metrics, steps)]
-        if self.subcommand == "fit":
-            loggers.append(WandbLogger(experiment=start_wandb(folder)))
+        if self.subcommand in ("fit", "test") and FIRST:
+            assert isinstance(self.model, SegmentationTask)
+            mirror = start_wandb(folder, self.model.monitors, upload=self._settings.upload)
+            loggers += [mirror] if mirror else []
         return loggers
 
     def _callbacks(self, folder: RunFolder, logs: bool) -> list[Callback]:
@@ -326,8 +333,9 @@ class RunCLI(LightningCLI):
                     callbacks.append(BestCheckpoint(folder, settings.monitor, task.monitors[settings.monitor]))
             callbacks.append(ValidationPictures(folder.pictures))
             if logs:
-                callbacks.append(LearningRateMonitor("step"))
+                callbacks += [LearningRateMonitor("step"), Gauges()]
         self.last = last
+        callbacks.append(TestTable())
         if self.subcommand == "predict":
             callbacks.append(SaveMaps(folder, "predictions"))
         elif settings.maps:
@@ -343,7 +351,7 @@ class RunCLI(LightningCLI):
             trainer, folder = getattr(self, "trainer", None), self.folder
             if folder and not self.resumed and FIRST:
                 if not (trainer and trainer.global_step) and not folder.images.exists():
-                    wandb.finish(exit_code=1)
+                    finish_wandb(1, discarded=folder)
                     folder.discard()
             raise
 
@@ -423,9 +431,6 @@ class RunCLI(LightningCLI):
         task.scores[stage].save(folder.path)
         values = {f"{stage}/{name}": value for name, value in figures(task.scores[stage]).items()}
         self._summarise(folder, {**facts, "cut": task.conventions.cut, "measures": values}, finished=True)
-        for logger in self.trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.summary.update(values)
         show(f"{self._settings.experiment} on {self.datamodule.name}, {self.subcommand}", values, folder)
 
     def _summarise(self, folder: RunFolder, facts: Mapping[str, Any], finished: bool) -> None:
@@ -448,7 +453,6 @@ def _fail(error: Exception | str) -> NoReturn:
 
 def _quieten() -> None:
     """Silence what a user can do nothing about."""
-    os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).setLevel(logging.WARNING)
