@@ -51,7 +51,7 @@ class ImageMean(Metric):
         options: Sequence[object] = (),
         shape: Sequence[int] | None = None,
         counts: Sequence[int] = (),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.conventions = conventions

@@ -49,7 +49,7 @@ class MeanIoU(Metric):
         threshold: float = 0.5,
         ignore_index: int | None = 255,
         average: str = "macro",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if classes < 1:

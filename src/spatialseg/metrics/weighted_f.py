@@ -67,7 +67,7 @@ class WeightedFMeasure(ImageMean):
         classes: int = 1,
         average: Literal["macro", "none"] = "macro",
         components: bool = False,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         conventions = Conventions(normalize, beta2, empty_target=empty_target, ignore_index=ignore_index)
         if average not in ("macro", "none"):

@@ -108,7 +108,7 @@ class SaveMaps(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_test_batch_end(self, *arguments: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_test_batch_end(self, *arguments: Any, **_: Any) -> None:
         """Write the predictions of one batch."""
         predictions = arguments[2]
         for name, probability in predictions.items():
