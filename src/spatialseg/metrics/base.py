@@ -135,6 +135,14 @@ class ThresholdedMean(ImageMean):
         return level_histograms_of(maps)
 
 
+def check_classes(classes: int, average: str) -> None:
+    """Raise `ValueError` if there is no class, or no such way to average over classes."""
+    if classes < 1:
+        raise ValueError(f"classes must be at least 1, got {classes}")
+    if average not in ("macro", "none"):
+        raise ValueError(f'average must be "macro" or "none", got {average!r}')
+
+
 def tell_apart(metric: Metric, options: Sequence[object]) -> None:
     """Give a metric a state, always 0, whose name tells its class and arguments.
 

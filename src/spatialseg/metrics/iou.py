@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from spatialseg.functional.boundary import masks_at
 from spatialseg.functional.iou import intersection_and_union
 from spatialseg.functional.maps import Maps
-from spatialseg.metrics.base import tell_apart
+from spatialseg.metrics.base import check_classes, tell_apart
 from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure
 from spatialseg.scores import Measure
@@ -52,10 +52,7 @@ class MeanIoU(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if classes < 1:
-            raise ValueError(f"classes must be at least 1, got {classes}")
-        if average not in ("macro", "none"):
-            raise ValueError(f'average must be "macro" or "none", got {average!r}')
+        check_classes(classes, average)
         self.classes = classes
         self.threshold = threshold
         self.ignore_index = ignore_index

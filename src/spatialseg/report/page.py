@@ -305,11 +305,8 @@ def _settings(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Itera
     differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
     if len(arms) > 1 and differing:
         columns = [Column("key", "setting"), *(Column(arm.name, arm.name) for arm in arms)]
-        names = [arm.name for arm in arms]
-        yield Table(
-            columns,
-            [{"key": key} | {n: s.get(key) for n, s in zip(names, settings, strict=True)} for key in differing],
-        )
+        each = [(arm.name, flat) for arm, flat in zip(arms, settings, strict=True)]
+        yield Table(columns, [{"key": key} | {name: flat.get(key) for name, flat in each} for key in differing])
 
 
 def _flat(settings: object, prefix: str = "") -> dict[str, str]:
