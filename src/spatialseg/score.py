@@ -21,7 +21,7 @@ from spatialseg.data.files import few, list_images, read_map, read_mask
 from spatialseg.data.source import DataError
 from spatialseg.metrics.conventions import DEFAULT, PRESETS, Conventions
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
-from spatialseg.report.table import Column, Table
+from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores
 
 FORMATS = ("csv", "json", "md", "tex", "html")
@@ -166,8 +166,7 @@ def as_probability(values: NDArray[Any]) -> NDArray[Any]:
 
 def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
     """Return the table: method, data set, images scored of those expected, and every measure."""
-    columns = [Column(key, key) for key in ("method", "dataset", "images")]
-    columns += [Column(measure.name, measure.label, measure.better) for measure in results[0].scores.measures]
+    columns = [Column(key, key) for key in ("method", "dataset", "images")] + columns_of(results[0].scores.measures)
     rows: list[dict[str, Any]] = [
         {"method": one.method, "dataset": one.dataset, "images": f"{len(one.scores)}/{one.expected}"}
         | {name: float(value) for name, value in one.scores.figures().items()}

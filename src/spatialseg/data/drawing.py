@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter
 
 Field = NDArray[np.float32]
 Lab = NDArray[np.float64]
@@ -334,9 +334,8 @@ def _place(rng: Rng, size: Size, unit: float, placed: Sequence[tuple[Point, floa
     """Return centre and radius of the next object, overlapping the others a little at most."""
     while True:
         radius = unit * (rng.uniform(0.1, 0.24) if placed else rng.uniform(0.2, 0.36))
-        margin = min(
-            (0.1 if rng.random() < 0.2 else 0.8) * radius, 0.45 * min(size)
-        )  # one in five is cut by the border
+        inset = 0.1 if rng.random() < 0.2 else 0.8  # one in five is cut by the border
+        margin = min(inset * radius, 0.45 * min(size))
         centre = rng.uniform(margin, size[1] - margin), rng.uniform(margin, size[0] - margin)
         if all(math.dist(centre, other) > 0.85 * (radius + reach) for other, reach in placed):
             return centre, radius
@@ -397,6 +396,6 @@ def draw_scene(
     image *= (1 + rng.uniform(0, 0.5) / size * (x * light[0] + y * light[1]))[..., None]
     if rng.random() < 0.4:
         sigma = rng.uniform(0.4, 0.9)
-        image = gaussian_filter1d(gaussian_filter1d(image, sigma, 0, truncate=2.5), sigma, 1, truncate=2.5)
+        image = gaussian_filter(image, (sigma, sigma, 0), truncate=2.5)
     image += rng.uniform(0.005, 0.03) * rng.standard_normal(image.shape, dtype=np.float32)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), mask

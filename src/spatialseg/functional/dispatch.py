@@ -41,7 +41,7 @@ def operator(name: str, definition: Function, kernel: Function, mutates: tuple[s
     return op
 
 
-def per_image(kernel: Callable[..., Any], *arguments: Any) -> list[Any]:  # noqa: ANN401
+def per_image(kernel: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Call a kernel once for each image of a batch, on `torch.get_num_threads()` threads, this one among them.
 
     Args:

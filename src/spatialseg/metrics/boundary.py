@@ -31,11 +31,7 @@ class BoundaryIoU(ImageMean):
     of_classes: ClassVar[OfClasses] = "hard"
 
     def __init__(
-        self,
-        threshold: float = 0.5,
-        dilation_ratio: float = 0.02,
-        ignore_index: int | None = 255,
-        **kwargs: Any,  # noqa: ANN401
+        self, threshold: float = 0.5, dilation_ratio: float = 0.02, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         conventions = Conventions(threshold=threshold, dilation_ratio=dilation_ratio, ignore_index=ignore_index)
         super().__init__(conventions, **kwargs)
@@ -65,11 +61,7 @@ class BoundaryFMeasure(ImageMean):
     of_classes: ClassVar[OfClasses] = "hard"
 
     def __init__(
-        self,
-        threshold: float = 0.5,
-        tolerance_ratio: float = 0.008,
-        ignore_index: int | None = 255,
-        **kwargs: Any,  # noqa: ANN401
+        self, threshold: float = 0.5, tolerance_ratio: float = 0.008, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         conventions = Conventions(threshold=threshold, tolerance_ratio=tolerance_ratio, ignore_index=ignore_index)
         super().__init__(conventions, **kwargs)

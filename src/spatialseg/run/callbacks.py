@@ -104,7 +104,7 @@ class TestTable(Callback):
         """Forget another test."""
         self._shown = {}
 
-    def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **_: Any) -> None:
         """Keep small pictures of the first images."""
         if not mirrors(trainer):
             return
@@ -211,7 +211,7 @@ class SaveMaps(Callback):
         self.folder = folder
         self.place = place
 
-    def on_test_batch_end(self, *arguments: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_test_batch_end(self, *arguments: Any, **_: Any) -> None:
         """Write the predictions of one batch."""
         predictions = arguments[2]
         for name, probability in predictions.items():

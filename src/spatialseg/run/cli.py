@@ -111,7 +111,7 @@ class RunCLI(LightningCLI):
     loaded: Checkpoint | None = None
     """The checkpoint that the command starts from."""
 
-    def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:
         self._held = held
         super().__init__(*args, **kwargs)
 
@@ -355,7 +355,7 @@ class RunCLI(LightningCLI):
                     folder.discard()
             raise
 
-    def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:  # noqa: ANN401
+    def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Train, validate and test the best checkpoint, write what came out and show it."""
         trainer, folder = self.trainer, self.folder
         self._announce(model)
@@ -391,7 +391,7 @@ class RunCLI(LightningCLI):
             trainer.test(model, datamodule=datamodule, **evaluation)
         self._finish(folder, facts)
 
-    def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:  # noqa: ANN401
+    def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Score a checkpoint, write what came out and show it."""
         options["weights_only"] = True
         with self._nothing_left():
