@@ -74,6 +74,7 @@ class Interruption(Callback):
         """Stop here if asked to; after the last batch there is the validation to do, and within a step nothing."""
         loop = trainer.fit_loop.epoch_loop
         if self._asked(trainer) and not loop._should_accumulate() and not loop.batch_progress.is_last_batch:
+            trainer._logger_connector.update_train_step_metrics()  # what Lightning would do next
             self._save(trainer)
             self._stop(trainer)
 
