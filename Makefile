@@ -19,7 +19,7 @@ TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .known train test lint score compare leet sync evidence tables bench fidelity clean
+.PHONY: help setup .known train test lint score compare leet sync notebook evidence tables bench fidelity clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [VARIABLE=...]"
@@ -86,6 +86,16 @@ bench: $(STAMP) ## Time losses and measures against their peers; results go to b
 fidelity: $(STAMP) ## Compare the loss with the measure on predictions of DATA at several stages of training EXP
 	@$(MAKE) --no-print-directory train ARGS='--experiment fidelity_$(EXP) --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.filename=stage_{epoch:02d} --trainer.callbacks.auto_insert_metric_name=false --trainer.callbacks.save_top_k=-1 $(ARGS)'
 	@run=$$(ls -d runs/fidelity_$(EXP)/$(DATA)/seed$(SEED)/* | tail -n 1) && $(BIN)/python benchmarks/fidelity.py $$run $$run/checkpoints/stage_*.ckpt
+
+JUPYTER := .venv/.jupyter
+$(JUPYTER): $(STAMP)
+	@echo "Installing JupyterLab into .venv (once; a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,notebooks]'
+	@$(BIN)/python -m ipykernel install --sys-prefix --name spatialseg --display-name spatialseg >/dev/null
+	@touch $@
+
+notebook: $(JUPYTER) ## Open the notebooks in JupyterLab, with the kernel spatialseg; ARGS goes to it
+	@$(BIN)/jupyter lab --notebook-dir . $(ARGS) notebooks
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
