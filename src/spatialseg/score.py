@@ -38,6 +38,8 @@ class Result:
     method: str
     dataset: str
     scores: Scores
+    files: dict[str, tuple[Path, Path]]
+    """Map and mask of each image."""
     missing: list[str]
     """Masks without a map."""
     extra: list[str]
@@ -117,7 +119,8 @@ def score(
                     "they seem to be saved as 0 and 1: multiply them by 255"
                 )
             scores = scores_of([each.image for each in counts], conventions)
-            results.append(Result(method, dataset, scores, lacking, extra, sum(each.resized for each in counts)))
+            resized = sum(each.resized for each in counts)
+            results.append(Result(method, dataset, scores, files, lacking, extra, resized))
     return results
 
 
@@ -159,9 +162,10 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return here
 
 
-def as_probability(values: NDArray[Any]) -> NDArray[Any]:
-    """Return what a map that was read stands for: grey levels are of 255."""
-    return values / 255 if values.dtype == np.uint8 else values
+def _read(map_path: Path, mask_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the probabilities that a map stands for (grey levels are of 255), and its mask."""
+    values = read_map(map_path)
+    return values / 255 if values.dtype == np.uint8 else values, read_mask(mask_path, 1)
 
 
 def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
@@ -193,14 +197,13 @@ def _notes(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _draw(
-    results: Sequence[Result], pred: dict[str, Path], gt: dict[str, Path], options: argparse.Namespace
-) -> list[Path]:
+def _draw(results: Sequence[Result], options: argparse.Namespace) -> list[Path]:
     """Draw the curves of each data set, and the worst and best maps of each result."""
     from spatialseg.report.pictures import draw_curves, draw_sheet
 
     written = []
-    for dataset in gt if options.figures != "none" else ():
+    datasets = dict.fromkeys(one.dataset for one in results)
+    for dataset in datasets if options.figures != "none" else ():
         here = {one.method: one.scores for one in results if one.dataset == dataset}
         curves = {
             method: {name: scores.mean_curve(name) for name in ("f", "precision", "recall")}
@@ -209,16 +212,11 @@ def _draw(
         written.append(options.out / f"curves_{dataset}.{options.figures}")
         draw_curves(dataset, curves).savefig(written[-1], dpi=120)
     for one in results if options.sheet > 0 else ():
-        maps = _by_stem(pred[one.method] / one.dataset if len(gt) > 1 else pred[one.method])
-        masks = _by_stem(gt[one.dataset])
         value = dict(zip(one.scores.names, one.scores.columns["weighted_f"], strict=True))
         ranked = sorted((name for name in value if not math.isnan(value[name])), key=value.__getitem__)
         count = min(options.sheet, max(1, len(ranked) // 2))
         shown = [
-            [
-                (f"{name}: {value[name]:.3f}", as_probability(read_map(maps[name])), read_mask(masks[name], 1))
-                for name in names
-            ]
+            [(f"{name}: {value[name]:.3f}", *_read(*one.files[name])) for name in names]
             for names in (ranked[:count], ranked[::-1][:count])
         ]
         title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"
@@ -290,10 +288,9 @@ def main(args: Sequence[str] | None = None) -> None:
         PRESETS[options.preset], **{name: value for name, value in chosen.items() if value is not None}
     )
     try:
-        pred, gt = _named_folders(options.pred), _named_folders(options.gt)
         results = score(
-            pred,
-            gt,
+            _named_folders(options.pred),
+            _named_folders(options.gt),
             conventions,
             missing=options.missing,
             strict=options.strict,
@@ -306,7 +303,7 @@ def main(args: Sequence[str] | None = None) -> None:
             stem = f"images_{one.method}_{one.dataset}"
             one.scores.save(options.out, stem)
             written.append(options.out / f"{stem}.csv")
-        written += _draw(results, pred, gt, options)
+        written += _draw(results, options)
     except ScoringError as error:
         print(f"spatialseg score: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -173,9 +173,8 @@ def _pebble(rng: Rng, u: Field, v: Field) -> Field:
         body += rng.normal(0, 0.1 / order**0.5) * np.cos(order * angle + rng.uniform(0, TAU))
     body /= stretch
     if rng.random() < 0.3:  # a hole
-        body = np.minimum(
-            body, np.hypot(u - rng.uniform(-0.2, 0.2), v - rng.uniform(-0.1, 0.1)) - rng.uniform(0.12, 0.25)
-        )
+        centre = rng.uniform(-0.2, 0.2), rng.uniform(-0.1, 0.1)
+        body = np.minimum(body, np.hypot(u - centre[0], v - centre[1]) - rng.uniform(0.12, 0.25))
     return body
 
 

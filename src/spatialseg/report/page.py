@@ -208,20 +208,18 @@ def _sizes(arms: Sequence[Arm]) -> Plot:
     scores, label = arms[0].first_seed, arms[0].measures[0].label
     share: Array = 100 * scores.columns["foreground"]
     known = (share > 0) & ~np.isnan(_images(arms[0]))
-    gains = [_images(arm) - _images(arms[0]) for arm in arms]
-    every = [gain[known] for gain in gains[1:]]
-    x = (share[known].min() * 0.9, share[known].max() * 1.1) if known.any() else (1.0, 100.0)
+    share, names = share[known], np.array(scores.names)[known]
+    gains = [(_images(arm) - _images(arms[0]))[known] for arm in arms[1:]]
+    x = (share.min() * 0.9, share.max() * 1.1) if known.any() else (1.0, 100.0)
     plot = Plot(
-        "Gain against the size of the object", x, span(*every), x_label="foreground, %", y_label=f"Δ {label}", log=True
+        "Gain against the size of the object", x, span(*gains), x_label="foreground, %", y_label=f"Δ {label}", log=True
     )
     plot.line(x, [0, 0], "zero")
-    order = np.argsort(share[known])
-    for index, gain in enumerate(every, 1):
-        names = [name for name, ok in zip(scores.names, known, strict=True) if ok]
+    groups = [group for group in np.array_split(np.argsort(share), 5) if len(group) > 1]
+    middles = [float(np.exp(np.log(share[group]).mean())) for group in groups]
+    for index, gain in enumerate(gains, 1):
         titles = [f"{name}: {value:+.3f}" for name, value in zip(names, gain, strict=True)]
-        plot.dots(share[known], gain, f"c{index % 7} fainter", titles, 1.8)
-        groups = [group for group in np.array_split(order, 5) if len(group) > 1]
-        middles = [float(np.exp(np.log(share[known][group]).mean())) for group in groups]
+        plot.dots(share, gain, f"c{index % 7} fainter", titles, 1.8)
         means = [float(gain[group].mean()) for group in groups]
         plot.line(middles, means, f"c{index % 7} bold")
         for middle, mean, group in zip(middles, means, groups, strict=True):
