@@ -19,7 +19,7 @@ TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .known train test lint score compare evidence tables bench fidelity notebook clean
+.PHONY: help setup .known train test lint score compare leet sync notebook evidence tables bench fidelity clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [VARIABLE=...]"
@@ -66,6 +66,12 @@ score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to 
 
 compare: $(STAMP) ## Show the runs RUNS on DATA side by side; ARGS goes to the command
 	@$(BIN)/python -m spatialseg compare $(foreach run,$(RUNS),$(if $(findstring /,$(run)),$(run),$(run)/$(DATA))) $(ARGS)
+
+leet: $(STAMP) ## Look at the curves of all runs in the terminal, with W&B's own tool and no account
+	@$(BIN)/wandb leet runs/wandb $(ARGS)
+
+sync: $(STAMP) ## Upload what W&B has not seen yet; ARGS goes to wandb sync, e.g. ARGS=--dry-run
+	@$(BIN)/wandb sync --yes $(ARGS) runs/wandb
 
 evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one run after the other
 	@$(BIN)/python -m spatialseg evidence $(TABLE) $(ARGS)

@@ -88,6 +88,7 @@ def locally_adaptive(repeats: int) -> dict[str, object]:
     functions = {"cross-entropy": step(F.cross_entropy, logits, target)}
     for window in (1, 3, 5, 7):
         functions[f"lal, r = {window}"] = step(build_loss({"name": "lal", "args": {"window": window}}), logits, target)
+    functions["lal, r = 3, all"] = step(build_loss({"name": "lal", "args": {"groups": "all"}}), logits, target)
     size = logits.numel() * logits.element_size()
     print("\n2×21×321×321, forward + backward; memory in sizes of the logits, their gradient included")
     memory = {name: peak_memory(function) / size for name, function in functions.items()}

@@ -11,6 +11,7 @@ that of two threads to one nothing.
 """
 
 import argparse
+import itertools
 import os
 import resource
 import tempfile
@@ -27,7 +28,8 @@ from common import save
 from PIL import Image
 from scipy import ndimage
 
-from spatialseg import scoring
+from spatialseg.data.files import find_root, read_map, read_mask
+from spatialseg.data.source import DataError
 from spatialseg.metrics import (
     EnhancedAlignmentMeasure,
     MeanAbsoluteError,
@@ -36,6 +38,8 @@ from spatialseg.metrics import (
     WeightedFMeasure,
     saliency_metrics,
 )
+from spatialseg.metrics.conventions import PRESETS
+from spatialseg.score import score
 
 SIZES = (224, 384, 512, 1024, 2048)
 Record = dict[str, float | int | str | list[float]]
@@ -47,9 +51,13 @@ def scene(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     coarse = ndimage.zoom(ndimage.gaussian_filter(rng.normal(size=(32, 32)), 4), size / 32, order=1)
     rows, columns = np.mgrid[:size, :size] / size - 0.5
     mask = coarse / coarse.std() - 8 * (rows**2 + columns**2) > -0.2
-    soft = ndimage.uniform_filter(np.roll(mask, size // 40, axis=1).astype(np.float64), size // 30)
-    grey = 230 * soft + rng.integers(0, 25, mask.shape)
-    return grey.astype(np.uint8), mask.astype(np.uint8) * 255
+    return soft_map(mask, rng), mask.astype(np.uint8) * 255
+
+
+def soft_map(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a grey-level map of a square mask: moved, with soft borders, and noisy everywhere."""
+    soft = ndimage.uniform_filter(np.roll(mask, len(mask) // 40, axis=1).astype(np.float64), len(mask) // 30)
+    return (230 * soft + rng.integers(0, 25, mask.shape)).astype(np.uint8)
 
 
 def alternate(
@@ -84,7 +92,7 @@ def compare(
         "clock": clock.__name__,
     }
     record |= {"ratio": reference / ms, "repeats": repeats}
-    print(f"{name:34} {ms:9.2f} ms [{low:.2f}, {high:.2f}]   reference {reference:9.2f} ms   ×{reference / ms:.1f}")
+    print(f"{name:42} {ms:9.2f} ms [{low:.2f}, {high:.2f}]   reference {reference:9.2f} ms   ×{reference / ms:.1f}")
     return record
 
 
@@ -122,28 +130,45 @@ def against_pysodmetrics(repeats: int) -> list[Record]:
     return records
 
 
-def resized_pairs(size: int, pred: Path | None, gt: Path | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return grey-level maps and masks: the first 8 of the files, resized to a square, or else 8 scenes."""
-    if not (pred and gt):
-        return [scene(size, seed) for seed in range(8)]
+def resized_pairs(size: int, gt: Path, pred: Path | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return maps and masks of 8 of a folder's files, resized to a square; maps made of the masks where there are none.
+
+    The files are spread evenly over the folder, so that small, large and several objects are among them.
+    """
+    paths = sorted(gt.glob("*.png"))
     found = []
-    for path in sorted(gt.glob("*.png"))[:8]:
-        grey, mask = (Image.open(folder / path.name).convert("L") for folder in (pred, gt))
-        mask = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST))
-        found.append((np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR)), (mask > 127) * np.uint8(255)))
+    for seed, path in enumerate(paths[:: max(1, len(paths) // 8)][:8]):
+        mask = np.asarray(Image.open(path).convert("L").resize((size, size), Image.Resampling.NEAREST)) > 127
+        if pred:
+            resized = Image.open(pred / path.name).convert("L").resize((size, size), Image.Resampling.BILINEAR)
+        grey = np.asarray(resized) if pred else soft_map(mask, np.random.default_rng(seed))
+        found.append((grey, mask * np.uint8(255)))
     return found
 
 
 def as_training_gives(repeats: int, pred: Path | None, gt: Path | None) -> list[Record]:
-    """Weighted F of float32 maps and int64 masks, stretched, against PySODMetrics on the same maps in grey levels."""
+    """Weighted F of float32 maps and int64 masks, stretched, against PySODMetrics on the same maps in grey levels.
+
+    Of drawn scenes, of the masks of photographs (ECSSD) if they are found, and of the files if there are some.
+    """
+    sources: dict[str, Callable[[int], list[tuple[np.ndarray, np.ndarray]]]] = {
+        "scenes": lambda size: [scene(size, seed) for seed in range(8)]
+    }
+    try:
+        masks = find_root("ecssd") / "masks"
+        sources["photographs"] = lambda size: resized_pairs(size, masks, None)
+    except DataError as error:
+        print(f"masks of photographs are not timed: {error}")
+    if pred and gt:
+        sources["files"] = lambda size: resized_pairs(size, gt, pred)
     records = []
-    for size in (384, 1024):
-        pairs = resized_pairs(size, pred, gt)
+    for source, size in itertools.product(sources, (224, 384, 1024)):
+        pairs = sources[source](size)
         batches = [
             (torch.from_numpy(grey / np.float32(255))[None], torch.from_numpy((mask > 128).astype(np.int64))[None])
             for grey, mask in pairs
         ]
-        metric, reference = WeightedFMeasure(normalize=True), py_sod_metrics.WeightedFmeasure()
+        metric, reference = WeightedFMeasure(normalize=True, empty_target="zero"), py_sod_metrics.WeightedFmeasure()
 
         def ours(metric: WeightedFMeasure = metric, batches: list = batches) -> None:
             for prediction, target in batches:
@@ -153,7 +178,6 @@ def as_training_gives(repeats: int, pred: Path | None, gt: Path | None) -> list[
             for grey, mask in pairs:
                 reference.step(grey, mask)
 
-        source = "files" if pred and gt else "scenes"
         name = f"weighted F, {len(pairs)} {source} {size}², float32"
         record = compare(name, ours, theirs, repeats, time.process_time)
         record["difference"] = abs(float(metric.compute()) - float(reference.get_results()["wfm"]))
@@ -202,12 +226,12 @@ def on_files(pred: Path, gt: Path) -> list[Record]:
         measures = [py_sod_metrics.WeightedFmeasure(), py_sod_metrics.Smeasure(), py_sod_metrics.Emeasure()]
         measures += [py_sod_metrics.Fmeasure(), py_sod_metrics.MAE()]
         for path in paths:
-            mask, grey = scoring.read_grey(path), scoring.read_grey(pred / path.name)
+            mask, grey = read_mask(path, 1, PRESETS["pysodmetrics"].mask_threshold) * 255, read_map(pred / path.name)
             for measure in measures:
                 measure.step(grey, mask)
 
     def ours(workers: int) -> None:
-        scoring.score({"maps": pred}, {"masks": gt}, scoring.PRESETS["pysodmetrics"], workers=workers)
+        score({"maps": pred}, {"masks": gt}, PRESETS["pysodmetrics"], workers=workers)
 
     count = f"{len(paths)} files"
     records = [compare(f"score {count}, {n} worker(s)", lambda n=n: ours(n), loop, 3) for n in (1, 2)]

@@ -60,6 +60,13 @@ def test_make_train_lists_what_there_is():
         assert done.returncode != 0 and "nosuch" in done.stdout and known in done.stdout
 
 
+def test_make_refuses_variables_that_it_does_not_know():
+    for mistyped in ("exp=saliency_wfb", "SED=1"):
+        done = make("help", mistyped)
+        assert done.returncode == 2 and mistyped.partition("=")[0] in done.stderr and "EXP DATA SEED" in done.stderr
+    assert make("help", "EXP=saliency_bce", "ARGS=--trainer.max_epochs=2 --x=y").returncode == 0
+
+
 def test_every_experiment_opens_with_its_command_runtime_and_result():
     for path in (ROOT / "experiments").glob("*.yaml"):
         if path.stem == "base":

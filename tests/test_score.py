@@ -12,7 +12,7 @@ from PIL import Image
 from spatialseg.data.files import read_map
 from spatialseg.metrics import available_measures, saliency_metrics
 from spatialseg.metrics.conventions import PRESETS
-from spatialseg.score import ScoringError, main, score
+from spatialseg.score import main, score
 from spatialseg.scores import Scores
 
 
@@ -231,8 +231,3 @@ def test_masks_of_zeros_and_ones(files):
 def test_workers_change_nothing(files):
     one, two = (score({"good": files / "good"}, {"gt": files / "gt"}, workers=count)[0] for count in (1, 3))
     assert one.scores.figures() == two.scores.figures() and one.scores.names == two.scores.names
-
-
-def test_error_is_an_exception_of_its_own(files):
-    with pytest.raises(ScoringError):
-        score({"x": files / "nowhere"}, {"gt": files / "gt"})

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialseg.report.statistics import RESAMPLES, Arm, differences
-from spatialseg.report.table import Column, Table
+from spatialseg.report.table import Cell, Column, Table, columns_of
 from spatialseg.run.folder import RunError, RunFolder, find_runs
 from spatialseg.scores import FACTS, Scores
 
@@ -96,19 +96,14 @@ def _unlike(first: Scores, second: Scores) -> str | None:
 
 def tabulate_figures(arms: Sequence[Arm]) -> Table:
     """Return every measure of every arm, means over seeds."""
-    count = len(next(iter(arms[0].seeds.values())))
-    columns = [Column("run", "run"), Column("seeds", "seeds")]
-    columns += [Column(measure.name, measure.label, measure.better) for measure in arms[0].measures]
-    rows = []
-    for arm in arms:
-        means = zip([measure.name for measure in arm.measures], arm.figures.mean(axis=1).tolist(), strict=True)
-        rows.append({"run": arm.name, "seeds": len(arm.seeds), **dict(means)})
-    conventions = next(iter(arms[0].seeds.values())).conventions
+    columns = [Column("run", "run"), Column("seeds", "seeds"), *columns_of(arms[0].measures)]
+    rows: list[dict[str, Cell]] = [{"run": arm.name, "seeds": len(arm.seeds), **arm.means()} for arm in arms]
+    conventions = arms[0].first_seed.conventions
     told = [f"{name} = {value}" for name, value in conventions.items() if name not in ("cut", "cuts")]
     caption = f"Scored with {', '.join(told)}."
     if conventions.get("cuts"):
         caption += " Fw cut: each run at the threshold chosen on its own validation images."
-    return Table(columns, rows, f"{count} test images", caption, facts={"conventions": conventions})
+    return Table(columns, rows, f"{len(arms[0].first_seed)} test images", caption, facts={"conventions": conventions})
 
 
 def tabulate_differences(arms: Sequence[Arm]) -> Table:
@@ -156,7 +151,7 @@ def ranked(entries: Sequence[Entry]) -> list[str]:
     its best.
     """
     measure = entries[0].arm.measures[0]
-    scores = [next(iter(entry.arm.seeds.values())) for entry in entries]
+    scores = [entry.arm.first_seed for entry in entries]
     values = [(1 if measure.better == "higher" else -1) * each.columns[measure.name] for each in scores]
     gain = values[-1] - values[0] if len(values) > 1 else values[0]
     return [scores[0].names[index] for index in np.argsort(gain)[: int((~np.isnan(gain)).sum())]]

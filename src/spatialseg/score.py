@@ -21,7 +21,7 @@ from spatialseg.data.files import few, list_images, read_map, read_mask
 from spatialseg.data.source import DataError
 from spatialseg.metrics.conventions import DEFAULT, PRESETS, Conventions
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
-from spatialseg.report.table import Column, Table
+from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores
 
 FORMATS = ("csv", "json", "md", "tex", "html")
@@ -38,6 +38,8 @@ class Result:
     method: str
     dataset: str
     scores: Scores
+    files: dict[str, tuple[Path, Path]]
+    """Map and mask of each image."""
     missing: list[str]
     """Masks without a map."""
     extra: list[str]
@@ -117,7 +119,8 @@ def score(
                     "they seem to be saved as 0 and 1: multiply them by 255"
                 )
             scores = scores_of([each.image for each in counts], conventions)
-            results.append(Result(method, dataset, scores, lacking, extra, sum(each.resized for each in counts)))
+            resized = sum(each.resized for each in counts)
+            results.append(Result(method, dataset, scores, files, lacking, extra, resized))
     return results
 
 
@@ -159,15 +162,15 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return here
 
 
-def as_probability(values: NDArray[Any]) -> NDArray[Any]:
-    """Return what a map that was read stands for: grey levels are of 255."""
-    return values / 255 if values.dtype == np.uint8 else values
+def _read(map_path: Path, mask_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the probabilities that a map stands for (grey levels are of 255), and its mask."""
+    values = read_map(map_path)
+    return values / 255 if values.dtype == np.uint8 else values, read_mask(mask_path, 1)
 
 
 def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
     """Return the table: method, data set, images scored of those expected, and every measure."""
-    columns = [Column(key, key) for key in ("method", "dataset", "images")]
-    columns += [Column(measure.name, measure.label, measure.better) for measure in results[0].scores.measures]
+    columns = [Column(key, key) for key in ("method", "dataset", "images")] + columns_of(results[0].scores.measures)
     rows: list[dict[str, Any]] = [
         {"method": one.method, "dataset": one.dataset, "images": f"{len(one.scores)}/{one.expected}"}
         | {name: float(value) for name, value in one.scores.figures().items()}
@@ -194,14 +197,13 @@ def _notes(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _draw(
-    results: Sequence[Result], pred: dict[str, Path], gt: dict[str, Path], options: argparse.Namespace
-) -> list[Path]:
+def _draw(results: Sequence[Result], options: argparse.Namespace) -> list[Path]:
     """Draw the curves of each data set, and the worst and best maps of each result."""
     from spatialseg.report.pictures import draw_curves, draw_sheet
 
     written = []
-    for dataset in gt if options.figures != "none" else ():
+    datasets = dict.fromkeys(one.dataset for one in results)
+    for dataset in datasets if options.figures != "none" else ():
         here = {one.method: one.scores for one in results if one.dataset == dataset}
         curves = {
             method: {name: scores.mean_curve(name) for name in ("f", "precision", "recall")}
@@ -210,16 +212,11 @@ def _draw(
         written.append(options.out / f"curves_{dataset}.{options.figures}")
         draw_curves(dataset, curves).savefig(written[-1], dpi=120)
     for one in results if options.sheet > 0 else ():
-        maps = _by_stem(pred[one.method] / one.dataset if len(gt) > 1 else pred[one.method])
-        masks = _by_stem(gt[one.dataset])
         value = dict(zip(one.scores.names, one.scores.columns["weighted_f"], strict=True))
         ranked = sorted((name for name in value if not math.isnan(value[name])), key=value.__getitem__)
         count = min(options.sheet, max(1, len(ranked) // 2))
         shown = [
-            [
-                (f"{name}: {value[name]:.3f}", as_probability(read_map(maps[name])), read_mask(masks[name], 1))
-                for name in names
-            ]
+            [(f"{name}: {value[name]:.3f}", *_read(*one.files[name])) for name in names]
             for names in (ranked[:count], ranked[::-1][:count])
         ]
         title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"
@@ -291,10 +288,9 @@ def main(args: Sequence[str] | None = None) -> None:
         PRESETS[options.preset], **{name: value for name, value in chosen.items() if value is not None}
     )
     try:
-        pred, gt = _named_folders(options.pred), _named_folders(options.gt)
         results = score(
-            pred,
-            gt,
+            _named_folders(options.pred),
+            _named_folders(options.gt),
             conventions,
             missing=options.missing,
             strict=options.strict,
@@ -307,7 +303,7 @@ def main(args: Sequence[str] | None = None) -> None:
             stem = f"images_{one.method}_{one.dataset}"
             one.scores.save(options.out, stem)
             written.append(options.out / f"{stem}.csv")
-        written += _draw(results, pred, gt, options)
+        written += _draw(results, options)
     except ScoringError as error:
         print(f"spatialseg score: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -6,7 +6,7 @@ NumPy alone is needed here, so that what only reads scores starts at once.
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,10 +86,7 @@ class Scores:
         """Return one measure's figure; see `figures`."""
         if not self.classes:
             return self._figure(measure, "", weights)
-        each = np.stack([self._figure(measure, f"/{name}", weights) for name in self.classes])
-        known = ~np.isnan(each)
-        with np.errstate(invalid="ignore"):
-            return np.where(known, each, 0).sum(axis=0) / known.sum(axis=0)
+        return _mean(np.stack([self._figure(measure, f"/{name}", weights) for name in self.classes]))
 
     def by_class(self) -> dict[str, dict[str, float]]:
         """Return for each class the figure of each measure."""
@@ -100,46 +97,39 @@ class Scores:
 
     def mean_curve(self, name: str, weights: Array | None = None) -> Array:
         """Return the mean over images of a curve, (..., thresholds); images without a value are left out."""
-        weights = np.ones(len(self)) if weights is None else weights
-        known = ~np.isnan(self.curves[name])
-        mean: Array = weights @ np.where(known, self.curves[name], 0) / (weights @ known)
-        return mean
+        return _mean(self.curves[name], weights)
 
     def _figure(self, measure: Measure, of_class: str, weights: Array | None) -> Any:  # noqa: ANN401
+        if measure.average == "mean curve":
+            return self.mean_curve(measure.of[0], weights).max(axis=-1)
+        if measure.average == "images":
+            return _mean(self.columns[measure.name + of_class], weights)
         weights = np.ones(len(self)) if weights is None else weights
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if measure.average == "mean curve":
-                return self.mean_curve(measure.of[0], weights).max(axis=-1)
-            if measure.average == "data set":
-                top, bottom = (weights @ self.columns[part + of_class] for part in measure.of)
-                # Two empty masks agree; a class that is nowhere has no value.
-                return np.where(bottom > 0, top / bottom, np.nan if of_class or not len(self) else 1.0)[()]
-            values = self.columns[measure.name + of_class]
-            known = ~np.isnan(values)
-            return weights @ np.where(known, values, 0) / (weights @ known)
+        top, bottom = (weights @ self.columns[part + of_class] for part in measure.of)
+        # Two empty masks agree; a class that is nowhere has no value.
+        nothing = np.full_like(bottom, np.nan if of_class or not len(self) else 1.0)
+        return np.divide(top, bottom, out=nothing, where=bottom > 0)[()]
 
     def take(self, names: Sequence[str]) -> "Scores":
         """Return the rows of some images, in their order."""
         place = {name: index for index, name in enumerate(self.names)}
         rows = [place[name] for name in names]
-        return Scores(
-            list(names),
-            {name: column[rows] for name, column in self.columns.items()},
-            {name: curve[rows] for name, curve in self.curves.items()},
-            self.measures,
-            self.conventions,
+        return replace(
+            self,
+            names=list(names),
+            columns={name: column[rows] for name, column in self.columns.items()},
+            curves={name: curve[rows] for name, curve in self.curves.items()},
         )
 
     @classmethod
     def merge(cls, parts: Sequence["Scores"]) -> "Scores":
         """Join the rows of several parts, sorted by name; an image that several hold counts once."""
         first = parts[0]
-        joined = cls(
-            [name for part in parts for name in part.names],
-            {name: np.concatenate([part.columns[name] for part in parts]) for name in first.columns},
-            {name: np.concatenate([part.curves[name] for part in parts]) for name in first.curves},
-            first.measures,
-            first.conventions,
+        joined = replace(
+            first,
+            names=[name for part in parts for name in part.names],
+            columns={name: np.concatenate([part.columns[name] for part in parts]) for name in first.columns},
+            curves={name: np.concatenate([part.curves[name] for part in parts]) for name in first.curves},
         )
         return joined.take(sorted(set(joined.names)))
 
@@ -183,3 +173,11 @@ class Scores:
             raise ValueError(f"{table} and {curves} hold different images; test the run again")
         measures = tuple(Measure(**{**each, "of": tuple(each["of"])}) for each in about["measures"])
         return cls(names, dict(zip(head, values.T.copy(), strict=True)), arrays, measures, about["conventions"])
+
+
+def _mean(values: Array, weights: Array | None = None) -> Array:
+    """Return the (weighted) mean over the first dimension of the values that there are, NaN where there is none."""
+    weights = np.ones(len(values)) if weights is None else weights
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.tensordot(weights, np.where(known, values, 0), 1) / np.tensordot(weights, known, 1)

@@ -310,6 +310,7 @@ class SegmentationTask(LightningModule):
         self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step, logger=in_curves)
         if on_step:
             self.log("loss", total.detach(), prog_bar=True, logger=False)
+            self.log_dict({name.replace("train", "step", 1): value.detach() for name, value in values.items()})
         return total
 
     def _log_metrics(self, metrics: MetricCollection) -> None:

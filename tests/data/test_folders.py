@@ -250,18 +250,6 @@ class TestProblems:
         Image.new("L", (16, 12)).save(tmp_path / "images/film.gif")
         assert "holds files of a format that is not read, 1: film.gif" in problems(FolderPairs(tmp_path))
 
-    def test_more_classes_than_the_model(self, tmp_path, make_pairs):
-        make_pairs(tmp_path, values=(0, 1, 2, 3))
-        FolderPairs(tmp_path, classes=4).check()
-        message = problems(FolderPairs(tmp_path, classes=3))
-        assert "10 problems" in message and "masks/a00.png: value 3 outside the 3 classes" in message
-
-    def test_reading_later_names_the_file_too(self, tmp_path, make_pairs):
-        dataset = FolderPairs(make_pairs(tmp_path)).dataset("train")
-        dataset.pairs[0].mask.unlink()
-        with pytest.raises(DataError, match="no such file"):
-            dataset[0]
-
 
 class TestCache:
     def test_a_passed_check_is_remembered_outside_the_data(self, tmp_path, make_pairs, cache, monkeypatch):

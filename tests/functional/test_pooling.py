@@ -91,16 +91,15 @@ def test_pooled_cross_entropy_equals_its_two_steps(ignore_index, stride):
 def test_kernels_equal_the_sums_of_shifts(dtype, stride, scale):
     for height, width, window in ((11, 17, 5), (3, 4, 7), (1, 9, 3)):
         values, labels = sample(height, width, seed=height)
-        options = window, stride, scale, 255
-        found = pooling._pool_by_kernel(values.to(dtype), labels, *options)
-        expected = pooling._pool_by_tensors(values.to(dtype), labels, *options)
-        inside = (labels[:, None, ::stride, ::stride] != 255).expand_as(found[0])
-        torch.testing.assert_close(found[0], expected[0])
-        torch.testing.assert_close(found[1][inside[:, :1]], expected[1][inside[:, :1]])
+        options = window, stride, scale
+        categories = pooling._categories(labels, (*options, 255))
+        found = pooling._pool_by_kernel(values.to(dtype), *categories, *options)
+        expected = pooling.pool_by_tensors(values.to(dtype), *categories, *options)
+        torch.testing.assert_close(found, expected)
         results = []
-        for spread in (pooling._add_spread_by_kernel, pooling._add_spread_by_tensors):
+        for spread in (pooling._add_spread_by_kernel, pooling.add_spread_by_tensors):
             results.append(torch.ones_like(values, dtype=dtype))
-            spread(results[-1], expected[0] + 1, labels, found[1], *options)
+            spread(results[-1], expected[0] + 1, *categories, found[1], *options)
         torch.testing.assert_close(*results)
 
 

@@ -208,7 +208,7 @@ def test_non_contiguous_input():
         ({"dependency": "global"}, "dependency must be"),
         ({"importance": "area"}, "importance must be"),
         ({"window": 4}, "odd and positive"),
-        ({"sigma": 0.0}, "sigma must be positive"),
+        ({"sigma": 0.0}, "sigma positive, got window=7, sigma=0"),
         ({"distance": torch.zeros(1, 3, 3)}, "distance must have"),
         ({"beta2": 0.0}, "beta2 must be positive"),
         ({"smooth": -1.0}, "smooth non-negative"),

@@ -37,6 +37,50 @@ def direct(logits, target, window, stride, k, merge, weights, sigma):
     return np.mean(np.array(costs) ** k) ** (1 / k)
 
 
+def direct_of_all(logits, target, window, stride, k, merge, weights, sigma):
+    """Visit every category of every window."""
+    x, y = logits.numpy(), target.numpy()
+    if x.shape[1] == 1:
+        x = np.concatenate([np.zeros_like(x), x], axis=1)
+    costs = []
+    for n, row, column in np.ndindex(*y.shape):
+        if row % stride or column % stride:
+            continue
+        rows, columns = (slice(max(0, at - window // 2), at + window // 2 + 1) for at in (row, column))
+        labels = y[n, rows, columns]
+        j, i = np.mgrid[: y.shape[1], : y.shape[2]][:, rows, columns]
+        far = np.maximum(abs(j - row), abs(i - column))
+        masses = np.exp(-(far**2) / (2 * sigma**2)) if weights == "gaussian" else np.ones(far.shape)
+        for category in set(labels.ravel().tolist()) - {255}:
+            vectors = x[n, :, rows, columns][:, labels == category].T
+            if merge == "probabilities":
+                vectors = np.exp(vectors) / np.exp(vectors).sum(axis=1, keepdims=True)
+            mean = np.average(vectors, axis=0, weights=masses[labels == category])
+            merged = mean if merge == "probabilities" else np.exp(mean) / np.exp(mean).sum()
+            costs.append(-math.log(merged[category]))
+    return np.mean(np.array(costs) ** k) ** (1 / k)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([1, 3]), st.sampled_from([1, 3, 5]), st.integers(1, 5), st.sampled_from([1.0, 2.5, 5.0]),
+    st.sampled_from(["logits", "probabilities"]), st.sampled_from(["uniform", "gaussian"]), st.integers(0, 10**6),
+)  # fmt: skip
+def test_all_groups_equal_a_direct_loop(channels, window, stride, k, merge, weights, seed):
+    logits, target = batch(channels, (2, 7, 6), seed=seed)
+    loss = LocallyAdaptiveLoss(window, stride, k, merge, weights, sigma=1.2, groups="all")
+    expected = direct_of_all(logits, target, window, stride, k, merge, weights, 1.2)
+    assert loss(logits, target).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("merge", ["logits", "probabilities"])
+def test_gradcheck_of_all_groups(channels, merge):
+    logits, target = batch(channels, (2, 5, 4))
+    loss = LocallyAdaptiveLoss(window=3, stride=2, k=2.5, merge=merge, weights="gaussian", groups="all")
+    torch.autograd.gradcheck(loss, (logits.requires_grad_(), target))
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.sampled_from([1, 3]), st.sampled_from([1, 3, 5]), st.integers(1, 3), st.sampled_from([1.0, 2.5, 5.0]),
@@ -49,10 +93,11 @@ def test_equals_a_direct_loop(channels, window, stride, k, merge, weights, seed)
     assert loss(logits, target).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("groups", ["centre", "all"])
 @pytest.mark.parametrize("merge", ["logits", "probabilities"])
-def test_smallest_window_is_cross_entropy(merge):
+def test_smallest_window_is_cross_entropy(merge, groups):
     logits, target = batch(3)
-    loss = LocallyAdaptiveLoss(window=1, stride=1, k=1.0, merge=merge)
+    loss = LocallyAdaptiveLoss(window=1, stride=1, k=1.0, merge=merge, groups=groups)
     torch.testing.assert_close(loss(logits, target), F.cross_entropy(logits, target, ignore_index=255))
     logits, target = batch(1, ignored=False)
     expected = F.binary_cross_entropy_with_logits(logits[:, 0], target.double())
@@ -104,10 +149,11 @@ def test_second_derivative_is_refused():
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-def test_compiles_into_one_graph():
+@pytest.mark.parametrize("groups", ["centre", "all"])
+def test_compiles_into_one_graph(groups):
     logits, target = batch(3, (2, 24, 24))
     logits = logits.float().requires_grad_()
-    loss = LocallyAdaptiveLoss()
+    loss = LocallyAdaptiveLoss(groups=groups)
     (expected,) = torch.autograd.grad(loss(logits, target), logits)
     compiled = torch.compile(loss, fullgraph=True)
     torch.testing.assert_close(compiled(logits, target), loss(logits, target))
@@ -118,11 +164,12 @@ def test_compiles_into_one_graph():
     ("args", "message"),
     [
         ({"window": 2}, "window must be odd"),
-        ({"stride": 0}, "stride positive"),
+        ({"stride": 0}, "stride and sigma positive"),
         ({"k": 0.5}, "k must be at least 1"),
-        ({"sigma": 0.0}, "sigma positive"),
+        ({"sigma": 0.0}, "stride and sigma positive"),
         ({"merge": "scores"}, "merge must be"),
         ({"weights": "box"}, "weights must be"),
+        ({"groups": "any"}, "groups must be"),
     ],
 )
 def test_wrong_arguments_are_refused(args, message):

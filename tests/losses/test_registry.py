@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 import zipfile
@@ -56,6 +57,10 @@ def test_distance_reaches_the_terms_that_use_it():
         ),
         ({"name": "bce", "wieght": 2.0}, "no key 'wieght', did you mean 'weight'"),
         ({"weight": 2.0}, "needs a name"),
+        ({"name": "bce", "weight": 0}, "weight of loss 'bce' must be positive and finite, got 0; .* schedule"),
+        (["wfb", {"name": "bce", "weight": -0.5}], "positive and finite, got -0.5"),
+        ({"name": "bce", "weight": math.nan}, "positive and finite, got nan"),
+        ({"name": "bce", "weight": math.inf}, "positive and finite, got inf"),
         ({"name": "bce", "schedule": {"kind": "expo"}}, "must be one of constant, linear, cosine, step"),
         ("nosuch.module.Loss", "no loss at 'nosuch.module.Loss'"),
         ("torch.nn.NoSuchLoss", "no loss at 'torch.nn.NoSuchLoss'"),

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torchmetrics import Metric
 
 from spatialseg.metrics import (
     BoundaryFMeasure,
@@ -212,7 +211,3 @@ def test_two_processes_with_uneven_shards(tmp_path):
     assert [process.exitcode for process in processes] == [0, 0]
     for kind, found in zip(KINDS, queue.get(), strict=True):
         assert found == pytest.approx(flat(of_all(kind).compute()).tolist(), abs=1e-12), kind.__name__
-
-
-def test_all_are_metrics():
-    assert all(issubclass(kind, Metric) for kind in KINDS)

@@ -1,4 +1,3 @@
-import pickle
 import warnings
 
 import numpy as np
@@ -174,14 +173,3 @@ def test_bad_input_is_named():
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         WeightedFMeasure(**arguments)
-
-
-def test_plot_pickle_and_reset():
-    metric = WeightedFMeasure()
-    metric.update(*example())
-    figure, axis = metric.plot()
-    assert axis.get_ylim()[1] <= 1.1 and figure is not None
-    copy = pickle.loads(pickle.dumps(metric))
-    assert copy.compute() == metric.compute()
-    metric.reset()
-    assert metric.images.sum() == 0 and metric.total.sum() == 0

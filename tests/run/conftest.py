@@ -1,17 +1,8 @@
-"""Trainings of seconds, through the command line."""
-
-import contextlib
-import io
-from pathlib import Path
-
 import pytest
 import yaml
+from small_runs import EXPERIMENTS, fit
 
-from spatialseg.cli import main
 from spatialseg.run.folder import RunFolder
-
-ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base")
 
 
 @pytest.fixture(scope="session")
@@ -39,24 +30,6 @@ def overlay(tmp_path_factory) -> list[str]:
 def small(overlay, tmp_path) -> list[str]:
     """Return the same with a folder of runs for one test."""
     return [*overlay, "--runs", str(tmp_path / "runs")]
-
-
-def configs(experiment: str) -> list[str]:
-    files = ("base.yaml", f"{experiment}.yaml")
-    return [part for name in files for part in ("--config", str(ROOT / "experiments" / name))]
-
-
-def runs_below(runs: Path) -> set[Path]:
-    return set(runs.glob("*/*/*/*"))
-
-
-def fit(experiment: str, overlay: list[str], runs: Path, *arguments: str) -> tuple[RunFolder, str]:
-    """Train, and return the new run folder with what was printed."""
-    known = runs_below(runs)
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        main(["fit", *configs(experiment), *overlay, "--runs", str(runs), "--seed_everything", "3", *arguments])
-    (run,) = runs_below(runs) - known
-    return RunFolder(run), shown.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,14 @@
-import contextlib
+"""Commands of a run, from arguments to what lies in its folder."""
+
 import csv
-import io
-import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
+from small_runs import EXPERIMENTS, configs, fit, runs_below
 
 from spatialseg.cli import COMMANDS, main
 from spatialseg.data import ProceduralScenes
@@ -22,101 +17,43 @@ from spatialseg.run.folder import RunFolder, find_runs
 from spatialseg.run.machine import automatic_precision
 from spatialseg.task import SegmentationTask
 
-ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base")
 
-
-@pytest.fixture(scope="module")
-def overlay(tmp_path_factory) -> list[str]:
-    """Return the arguments that make any experiment a matter of seconds."""
-    settings = {
-        "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1},
-        "model": {"encoder": "resnet18", "encoder_weights": None},
-        "data": {
-            "size": 64,
-            "eval_size": 64,
-            "batch_size": 4,
-            "source": {
-                "class_path": "spatialseg.data.ProceduralScenes",
-                "init_args": {"train": 8, "val": 3, "test": 3, "size": 64},
-            },
-        },
-    }
-    path = tmp_path_factory.mktemp("overlay") / "small.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return ["--config", str(path)]
-
-
-@pytest.fixture
-def small(overlay, tmp_path) -> list[str]:
-    """Return the same with a folder of runs for one test."""
-    return [*overlay, "--runs", str(tmp_path / "runs")]
-
-
-def configs(experiment: str) -> list[str]:
-    files = ("base.yaml", f"{experiment}.yaml")
-    return [part for name in files for part in ("--config", str(ROOT / "experiments" / name))]
-
-
-def fit(experiment: str, overlay: list[str], runs: Path, *arguments: str) -> tuple[Path, str]:
-    """Train, and return the new run folder with what was printed."""
-    known = set(runs.glob("*/*/*/*"))
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        main(["fit", *configs(experiment), *overlay, "--runs", str(runs), "--seed_everything", "3", *arguments])
-    (run,) = set(runs.glob("*/*/*/*")) - known
-    return run, shown.getvalue()
-
-
-@pytest.fixture(scope="module")
-def finished(overlay, tmp_path_factory) -> dict[str, tuple[Path, str]]:
-    """Return run folder and printed text of every experiment, trained once."""
-    runs = tmp_path_factory.mktemp("finished") / "runs"
-    return {experiment: fit(experiment, overlay, runs) for experiment in EXPERIMENTS}
-
-
-def only_run(folder: Path) -> Path:
-    (run,) = (folder / "runs").glob("*/*/*/*")
-    return run
-
-
-def measures_of(run: Path) -> dict[str, float]:
-    return json.loads((run / "summary.json").read_text())["measures"]
+def measures_of(run: RunFolder) -> dict[str, float]:
+    return run.read_summary()["measures"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_tests_and_leaves_everything(experiment, finished):
     run, shown = finished[experiment]
-    assert run.parts[-4:-1] == (experiment, "shapes", "seed3")
-
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (run.experiment, run.data, run.seed) == (experiment, "shapes", 3)
+    config = run.read_config()
     assert config["trainer"]["precision"] == automatic_precision()
     assert config["data"]["source"]["init_args"]["train"] == 8
     assert config["model"]["loss"][0]["name"]
-    with (run / "metrics.csv").open() as file:
+    with run.metrics.open() as file:
         rows = list(csv.DictReader(file))
     assert len([row for row in rows if row["val/weighted_f"]]) == 2
     assert {"lr-AdamW/encoder", "train/loss", "val/mae", "val/iou", "test/weighted_f"} <= rows[0].keys()
-    assert len(list((run / "pictures").glob("*.png"))) == 2
-    for name in ("best", "last"):
-        SegmentationTask.load_from_checkpoint(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    assert len(list(run.pictures.glob("*.png"))) == 2
+    for path in (run.best, run.last):
+        SegmentationTask.load_from_checkpoint(path, weights_only=True)
+    assert not (run.path / "hparams.yaml").exists()
 
-    assert not (run / "hparams.yaml").exists()
-
-    assert find_runs(f"{experiment}/shapes", run.parents[3]) == find_runs(run) == [RunFolder(run)]
-    summary = json.loads((run / "summary.json").read_text())
+    assert find_runs(f"{experiment}/shapes", run.path.parents[3]) == find_runs(run.path) == [run]
+    summary = run.read_summary()
     assert summary["seed"] == 3 and summary["epochs"] == 2 and summary["versions"]["torch"]
     assert 0 <= summary["measures"]["test/weighted_f"] <= 1
     assert "epoch 2/2" in shown and "test/weighted_f" in shown
-    for path in ("config.yaml", "best.ckpt", "metrics.csv", "pictures", "images.csv", "offline-run-", "summary.json"):
-        assert path in shown
+    for path in (run.config, run.best, run.metrics, run.pictures, run.images, run.wandb, run.summary):
+        assert str(path) in shown
 
 
 def test_a_test_leaves_its_scores_image_by_image_and_its_maps(finished):
     run, shown = finished[EXPERIMENTS[0]]
-    scores = RunFolder(run).scores()
+    scores = run.scores()
     figures = {f"test/{name}": value for name, value in scores.figures().items()}
     assert measures_of(run) == pytest.approx(figures, abs=1e-12)
-    with (run / "metrics.csv").open() as file:
+    with run.metrics.open() as file:
         (logged,) = (row for row in csv.DictReader(file) if row["test/mae"])
     assert {name: float(logged[name]) for name in figures} == pytest.approx(figures, abs=1e-6)
     assert "MAE ↓" in shown and "the data set" in shown
@@ -124,76 +61,127 @@ def test_a_test_leaves_its_scores_image_by_image_and_its_maps(finished):
     data = ProceduralScenes(train=8, val=3, test=3, size=64).dataset("test")
     assert scores.names == [sample["name"] for sample in data]
     for sample, value in zip(data, scores.columns["weighted_f"], strict=True):
-        level = np.asarray(Image.open(run / "maps" / f"{sample['name']}.png"))
+        level = np.asarray(Image.open(run.maps / f"{sample['name']}.png"))
         assert level.dtype == np.uint8
         kept = weighted_f_measure(torch.from_numpy(level / 255)[None], sample["mask"][None]).f
         assert kept.item() == pytest.approx(value, abs=2e-3)
 
 
-def test_wandb_holds_configuration_measures_and_pictures(finished):
-    run, _ = finished[EXPERIMENTS[0]]
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(RunFolder(run).wandb)]
-    held = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    assert {"train/loss", "val/weighted_f", "test/weighted_f", "predictions"} <= held["summary"].keys()
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    assert held["config"] == config  # each hyperparameter once
-
-
 def test_same_seed_same_result_in_another_folder(finished, overlay):
     run, _ = finished[EXPERIMENTS[0]]
-    again, _ = fit(EXPERIMENTS[0], overlay, run.parents[3])
-    assert again.parent == run.parent and again != run
+    again, _ = fit(EXPERIMENTS[0], overlay, run.path.parents[3])
+    assert again.path.parent == run.path.parent
     assert measures_of(again) == measures_of(run)
 
 
 def test_test_and_predict_use_a_run(finished, tmp_path):
     run, _ = finished[EXPERIMENTS[0]]
-    use = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
-    use += ["--runs", str(tmp_path / "runs")]
+    use = ["--config", str(run.config), "--runs", str(tmp_path / "runs")]
 
-    main(["test", *use, "--maps=false"])
-    (tested,) = (tmp_path / "runs").glob("*/*/*/*_test")
-    assert measures_of(tested) == pytest.approx(measures_of(run))
-    assert (tested / "images.csv").read_text() == (run / "images.csv").read_text()
-    assert not (tested / "maps").exists()
+    main(["test", *use, "--ckpt_path", str(run.best), "--maps=false"])
+    (tested,) = map(RunFolder, runs_below(tmp_path / "runs"))
+    assert tested.time.endswith("_test") and tested.finished
+    ours, theirs = measures_of(tested), measures_of(run)
+    for measures in (ours, theirs):
+        del measures["test/weighted_f_cut"]  # at a threshold that was chosen in the training
+    assert ours == pytest.approx(theirs)
+    assert not tested.maps.exists()
 
     photos = tmp_path / "photos"
     photos.mkdir()
     for name, size in (("wide", (90, 40)), ("tall", (31, 77))):
         noise = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
         Image.fromarray(noise).save(photos / f"{name}.png")
-    main(["predict", *use, "--data.predict_root", str(photos)])
-    (predicted,) = (tmp_path / "runs").glob("*/*/*/*_predict")
-    assert Image.open(predicted / "predictions" / "wide.png").size == (90, 40)
-    assert Image.open(predicted / "predictions" / "tall.png").size == (31, 77)
-    assert Image.open(predicted / "predictions" / "tall.png").mode == "L"
+    main(["predict", *use, "--ckpt_path", str(run), "--data.predict_root", str(photos)])
+    (predicted,) = (run for run in map(RunFolder, runs_below(tmp_path / "runs")) if run.time.endswith("_predict"))
+    assert Image.open(predicted.predictions / "wide.png").size == (90, 40)
+    assert Image.open(predicted.predictions / "tall.png").size == (31, 77)
+    assert Image.open(predicted.predictions / "tall.png").mode == "L"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model.nosuch=1"], "nosuch"),
+        (["--config", "TYPO"], "learning_rat"),
+        (["--config", "TWICE"], "twice.yaml, line 3: the key 'encoder' stands twice"),
         (["--model.loss=[{name: wfbb}]"], "did you mean 'wfb'"),
         (["--model.loss=[{name: wfb, args: {beta: 1}}]"], "beta2"),
+        (["--model.learning_rate=0"], "learning_rate must be positive"),
+        (["--model.encoder=resnet81"], "did you mean 'resnet18'"),
         (["--model.encoder_weights=bundled"], "not for the encoder 'resnet18'"),
         (["--model.network_args={decoder_chanels: [8, 8, 8, 8, 8]}"], "did you mean 'decoder_channels'"),
         (["--experiment=../x"], "becomes a folder"),
+        (["--monitor=val/weighted_g"], "did you mean 'val/weighted_f'"),
+        (["--trainer.max_epochs=0"], "at least one epoch, got --trainer.max_epochs 0"),
+        (["--trainer.max_epochs=-1"], "at least one epoch"),
+        (["--trainer.devices=0"], "devices"),
+        (["--trainer.limit_train_batches=0"], "no training step was made"),
+        (["--data.source.init_args.test=0"], "test"),
+        (["--ckpt_path=last"], "path of a checkpoint"),
+        (["--ckpt_path=/no/such.ckpt"], "there is no checkpoint '/no/such.ckpt'"),
         (["--data.size=65"], "multiple of the stride"),
         (["--data.source=spatialseg.data.FolderPairs", "--data.source.root=/no/such/folder"], "/no/such/folder"),
     ],
 )
-def test_a_wrong_configuration_is_one_clear_error(small, capsys, arguments, message):
+def test_a_wrong_configuration_is_one_clear_error_and_leaves_nothing(small, tmp_path, capsys, arguments, message):
+    for name, text in (("typo", "model: {learning_rat: 0.1}"), ("twice", "model:\n  encoder: a\n  encoder: b")):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    files = {name.upper(): str(tmp_path / f"{name}.yaml") for name in ("typo", "twice")}
     with pytest.raises(SystemExit) as stop:
-        main(["fit", *configs(EXPERIMENTS[0]), *small, *arguments])
+        main(["fit", *configs(EXPERIMENTS[0]), *small, *(files.get(each, each) for each in arguments)])
     assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert message in shown and len(shown.splitlines()) < 10
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 
-def test_an_unknown_key_in_a_file_is_named(small, tmp_path, capsys):
-    (tmp_path / "typo.yaml").write_text("model: {learning_rat: 0.1}\n")
-    with pytest.raises(SystemExit):
-        main(["fit", *configs(EXPERIMENTS[0]), *small, "--config", str(tmp_path / "typo.yaml")])
-    assert "learning_rat" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_an_untrained_network_is_never_used(command, small, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, *small])
+    assert stop.value.code == 2
+    assert f"{command} needs a trained network: --ckpt_path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.loss=[{name: dice}]"], "'name': 'dice'"),
+        (["--model.encoder=tu-tf_efficientnet_lite0"], "resnet18, the command says tu-tf_efficientnet_lite0"),
+        (["--model.architecture=fpn"], "--model.architecture unet, the command says fpn"),
+        (["--data.source.init_args.variant=multiclass"], "knows 1 classes, kinds has 7"),
+        (["--ckpt_path=best"], "path of a checkpoint or of a run folder, such as"),
+    ],
+)
+def test_a_checkpoint_is_not_overruled_nor_does_it_overrule(arguments, message, finished, small, capsys):
+    run, _ = finished[EXPERIMENTS[0]]
+    with pytest.raises(SystemExit) as stop:
+        main(["test", *small, "--ckpt_path", str(run.best), *arguments])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_what_the_monitor_prefers_is_kept(overlay, tmp_path):
+    run, _ = fit("saliency_wfb", overlay, tmp_path / "runs", "--monitor=val/mae")
+    with run.metrics.open() as file:
+        errors = [float(row["val/mae"]) for row in csv.DictReader(file) if row["val/mae"]]
+    assert errors[1] < errors[0]
+    assert torch.load(run.best, weights_only=True)["epoch"] == 1
+    assert run.read_summary()["validation"]["mae"] == pytest.approx(min(errors), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--trainer.fast_dev_run=true"],
+        ["--trainer.logger=false", "--trainer.enable_checkpointing=false", "--monitor=null", "--trainer.max_epochs=1"],
+    ],
+)
+def test_switches_of_the_trainer_work(arguments, small, tmp_path):
+    main(["fit", *configs(EXPERIMENTS[0]), *small, *arguments])
+    runs = [RunFolder(path) for path in runs_below(tmp_path / "runs")]
+    assert all(run.finished and not run.checkpoints.exists() and not run.wandb for run in runs)
+    assert bool(runs) == ("--trainer.logger=false" in arguments)
 
 
 def test_help_and_unknown_commands(capsys):
@@ -204,65 +192,24 @@ def test_help_and_unknown_commands(capsys):
         main(["fitt"])
 
 
-def command(small: list[str], *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "spatialseg", "fit", *configs(EXPERIMENTS[0]), *small, *arguments]
-
-
-def wait_for(path_pattern: str, folder: Path, process: subprocess.Popen, seconds: float = 240) -> Path:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        for path in folder.glob(path_pattern):
-            return path
-        time.sleep(0.1)
-    raise AssertionError(f"no {path_pattern} below {folder}; the process says: {process.communicate()[0]}")
-
-
-def test_ctrl_c_writes_the_last_checkpoint_and_training_goes_on_from_it(small, tmp_path):
-    with subprocess.Popen(
-        command(small, "--trainer.max_epochs=1000"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        pictures = wait_for("runs/*/*/*/*/pictures/epoch_001.png", tmp_path, process)
-        process.send_signal(signal.SIGINT)
-        shown, _ = process.communicate(timeout=120)
-    last = pictures.parents[1] / "checkpoints" / "last.ckpt"
-    assert f"--ckpt_path {last}" in shown
-    stopped = torch.load(last, weights_only=True)
-    assert stopped["epoch"] >= 1
-
-    epochs = stopped["epoch"] + 2
-    main(["fit", *configs(EXPERIMENTS[0]), *small, "--ckpt_path", str(last), f"--trainer.max_epochs={epochs}"])
-    resumed = max((tmp_path / "runs").glob("*/*/*/*"))
-    assert resumed != pictures.parents[2]
-    continued = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
-    assert continued["epoch"] == epochs - 1 and continued["global_step"] > stopped["global_step"]
-
-
-def test_a_non_finite_loss_stops_with_the_file_names_and_keeps_the_last_checkpoint(small, tmp_path):
-    plugin = tmp_path / "breaking.py"
-    plugin.write_text(
-        "import torch\n"
-        "class Breaking(torch.nn.Module):\n"
-        "    calls = 0\n"
-        "    def forward(self, logits, target):\n"
-        "        Breaking.calls += logits.requires_grad\n"
-        "        return logits.mean() * (float('nan') if Breaking.calls > 3 else 1)\n"
-    )
-    arguments = command(small, "--model.loss=[{name: breaking.Breaking}]", "--trainer.max_epochs=3")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
-    assert done.returncode == 2
-    assert "error: the loss became nan in epoch 1" in done.stderr and "train_000" in done.stderr
-    last = only_run(tmp_path) / "checkpoints" / "last.ckpt"
-    assert str(last) in done.stdout
-    assert all(value.isfinite().all() for value in torch.load(last, weights_only=True)["state_dict"].values())
+def test_a_non_finite_loss_stops_with_the_file_names_and_keeps_the_last_checkpoint(small, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *configs(EXPERIMENTS[0]), *small, "--model.loss=[{name: stopping.Breaking}]"])
+    shown = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "error: the loss became nan in epoch 1" in shown and "train_000" in shown
+    (run,) = map(RunFolder, runs_below(tmp_path / "runs"))
+    assert f"the last whole epoch is in {run.last}" in shown
+    assert all(value.isfinite().all() for value in torch.load(run.last, weights_only=True)["state_dict"].values())
 
 
 def test_two_processes_train_together(small, tmp_path):
-    arguments = command(small, "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1")
+    arguments = [sys.executable, "-m", "spatialseg", "fit", *configs(EXPERIMENTS[0]), *small]
+    arguments += ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1"]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    run = only_run(tmp_path)
-    summary = json.loads((run / "summary.json").read_text())
-    assert 0 <= summary["measures"]["test/weighted_f"] <= 1
-    assert done.stdout.count("run folder:") == 1
-    assert len(list((run / "wandb").glob("offline-run-*"))) == 1
+    (run,) = map(RunFolder, runs_below(tmp_path / "runs"))
+    assert 0 <= measures_of(run)["test/weighted_f"] <= 1
+    assert len(run.scores()) == len(list(run.maps.glob("*.png"))) == 3
+    assert done.stdout.count("run folder:") == done.stdout.count("test/mae") == 1
+    assert len(list(run.runs.glob("wandb/offline-run-*"))) == 1

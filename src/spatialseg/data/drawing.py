@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter
 
 Field = NDArray[np.float32]
 Lab = NDArray[np.float64]
@@ -173,9 +173,8 @@ def _pebble(rng: Rng, u: Field, v: Field) -> Field:
         body += rng.normal(0, 0.1 / order**0.5) * np.cos(order * angle + rng.uniform(0, TAU))
     body /= stretch
     if rng.random() < 0.3:  # a hole
-        body = np.minimum(
-            body, np.hypot(u - rng.uniform(-0.2, 0.2), v - rng.uniform(-0.1, 0.1)) - rng.uniform(0.12, 0.25)
-        )
+        centre = rng.uniform(-0.2, 0.2), rng.uniform(-0.1, 0.1)
+        body = np.minimum(body, np.hypot(u - centre[0], v - centre[1]) - rng.uniform(0.12, 0.25))
     return body
 
 
@@ -334,9 +333,8 @@ def _place(rng: Rng, size: Size, unit: float, placed: Sequence[tuple[Point, floa
     """Return centre and radius of the next object, overlapping the others a little at most."""
     while True:
         radius = unit * (rng.uniform(0.1, 0.24) if placed else rng.uniform(0.2, 0.36))
-        margin = min(
-            (0.1 if rng.random() < 0.2 else 0.8) * radius, 0.45 * min(size)
-        )  # one in five is cut by the border
+        inset = 0.1 if rng.random() < 0.2 else 0.8  # one in five is cut by the border
+        margin = min(inset * radius, 0.45 * min(size))
         centre = rng.uniform(margin, size[1] - margin), rng.uniform(margin, size[0] - margin)
         if all(math.dist(centre, other) > 0.85 * (radius + reach) for other, reach in placed):
             return centre, radius
@@ -397,6 +395,6 @@ def draw_scene(
     image *= (1 + rng.uniform(0, 0.5) / size * (x * light[0] + y * light[1]))[..., None]
     if rng.random() < 0.4:
         sigma = rng.uniform(0.4, 0.9)
-        image = gaussian_filter1d(gaussian_filter1d(image, sigma, 0, truncate=2.5), sigma, 1, truncate=2.5)
+        image = gaussian_filter(image, (sigma, sigma, 0), truncate=2.5)
     image += rng.uniform(0.005, 0.03) * rng.standard_normal(image.shape, dtype=np.float32)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), mask

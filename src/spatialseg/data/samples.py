@@ -26,9 +26,9 @@ def image_tensor(pixels: Array) -> tv_tensors.Image:
     return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
 
 
-def mask_tensor(mask: Array) -> tv_tensors.Mask:
-    """Turn (H, W) uint8 into a mask tensor."""
-    return tv_tensors.Mask(torch.from_numpy(mask))
+def make_sample(name: str, pixels: Array, mask: Array) -> Sample:
+    """Return an image, (H, W, 3) uint8, and its mask, (H, W) uint8, as a sample."""
+    return {"image": image_tensor(pixels), "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
 
 
 class PairDataset(Dataset[Sample]):
@@ -43,11 +43,7 @@ class PairDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         name, image, mask = self.pairs[index]
-        return {
-            "image": image_tensor(read_image(image)),
-            "mask": mask_tensor(read_mask(mask, self.classes)),
-            "name": name,
-        }
+        return make_sample(name, read_image(image), read_mask(mask, self.classes))
 
 
 class Augment:

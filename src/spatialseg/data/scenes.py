@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from spatialseg.data.drawing import KINDS, draw_scene
-from spatialseg.data.samples import image_tensor, mask_tensor
+from spatialseg.data.samples import make_sample
 from spatialseg.data.source import SPLITS, Sample, Source, Split
 
 DECOYS = ("pebble", "creature")
@@ -36,8 +36,7 @@ class SceneDataset(Dataset[Sample]):
         if index not in self._drawn:
             self._drawn[index] = self.source.draw(self.split, index)
         image, mask = self._drawn[index]
-        name = f"{self.split}_{index:04d}"
-        return {"image": image_tensor(image), "mask": mask_tensor(mask.copy()), "name": name}
+        return make_sample(f"{self.split}_{index:04d}", image, mask.copy())
 
 
 class ProceduralScenes(Source):

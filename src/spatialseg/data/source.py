@@ -59,9 +59,6 @@ class Source(ABC):
         in_memory: True if samples come from memory, so that loader processes would cost more than they save.
     """
 
-    classes: int
-    class_names: list[str]
-    name: str
     in_memory: bool = False
 
     def __init__(self, name: str, classes: int = 1, class_names: Sequence[str] | None = None) -> None:

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from spatialseg.functional.arrays import positive, quick, tensor, where
-from spatialseg.functional.thresholds import ThresholdCounts, threshold_counts
+from spatialseg.functional.arrays import positive, tensor, where
+from spatialseg.functional.dispatch import quick
+from spatialseg.functional.thresholds import ThresholdCounts, reached, threshold_counts
 
 
 class AlignmentResult(NamedTuple):
@@ -46,8 +46,7 @@ def enhanced_alignment_measure(
 
 def alignment_from_counts(counts: ThresholdCounts) -> AlignmentResult:
     """Turn counts of pixels into the E-measure; see `enhanced_alignment_measure`."""
-    tp = quick(torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1).double())
-    fp = quick(torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1).double())
+    tp, fp = reached(counts)
     positives, pixels = quick(counts.positives[:, None].double()), quick(counts.pixels[:, None].double())
     predicted, true = (tp + fp) / pixels, positives / pixels
     total = 0 * tp

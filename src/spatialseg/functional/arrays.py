@@ -1,4 +1,4 @@
-"""Arithmetic on a few numbers per image, written once for NumPy (quick on the CPU) and for tensors elsewhere."""
+"""Arithmetic on a few numbers per image, written once for NumPy arrays and for tensors; see `dispatch.quick`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,6 @@ from torch import Tensor
 
 Array = Any
 """A `numpy.ndarray` or a `torch.Tensor`; both take `axis` and Python's operators."""
-
-
-def quick(tensor: Tensor) -> Array:
-    """Return the NumPy view of a tensor on the CPU, and any other tensor as it is."""
-    return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
 def tensor(array: Array) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.distance import distance_to_foreground
-from spatialseg.functional.maps import Maps, as_maps
+from spatialseg.functional.maps import Maps, as_maps, masks_at
 
 
 class BoundaryFResult(NamedTuple):
@@ -140,12 +140,6 @@ def contour_counts_of(predicted: Tensor, true: Tensor, tolerance_ratio: float = 
     return _contour_counts(predicted, true, math.ceil(tolerance_ratio * math.hypot(*true.shape[1:])))
 
 
-def masks_at(maps: Maps, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither."""
-    predicted = maps.reaches(threshold)
-    return predicted if maps.valid is None else predicted & maps.valid, maps.foreground
-
-
 def _region_counts_by_tensors(predicted: Tensor, true: Tensor, width: int) -> Tensor:
     predicted, true = predicted & ~_erode(predicted, width), true & ~_erode(true, width)
     return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))])
@@ -174,13 +168,11 @@ def _contour(mask: Tensor) -> Tensor:
 
 
 def _region_counts_by_kernel(predicted: Tensor, true: Tensor, width: int) -> Tensor:
-    masks = (mask.contiguous().view(torch.uint8) for mask in (predicted, true))
-    return gathered(per_image(kernels.boundary.boundary_region_counts, *masks, width), np.int64)
+    return gathered(per_image(kernels.boundary.boundary_region_counts, predicted, true, width), np.int64)
 
 
 def _contour_counts_by_kernel(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
-    masks = (mask.contiguous().view(torch.uint8) for mask in (predicted, true))
-    return gathered(per_image(kernels.boundary.contour_counts, *masks, _disk(radius)), np.int64)
+    return gathered(per_image(kernels.boundary.contour_counts, predicted, true, _disk(radius)), np.int64)
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,8 @@
 """The one place that decides between a kernel compiled for the CPU and tensor operations: PyTorch's dispatcher.
 
 What has a kernel is an operator of PyTorch: for tensors on the CPU it runs the kernel, for all others its definition in
-tensor operations, to which the kernel is equal. A compiled graph calls the operator as a whole.
+tensor operations, to which the kernel is equal. A compiled graph calls the operator as a whole. What is left to do with
+a few numbers per image is done in NumPy on the CPU, whose calls cost less; see `quick`.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,20 +41,18 @@ def operator(name: str, definition: Function, kernel: Function, mutates: tuple[s
     return op
 
 
-def per_image(kernel: Callable[..., Any], *arguments: Any) -> list[Any]:  # noqa: ANN401
+def per_image(kernel: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Call a kernel once for each image of a batch, on `torch.get_num_threads()` threads, this one among them.
 
     Args:
         kernel: What is called.
-        arguments: Of tensors, the first of them the batch's, each call gets the image's part as a NumPy array; a
-            contiguous one can be written to. All else it gets as it is.
+        arguments: Of tensors, the first of them the batch's, each call gets the image's part as a NumPy array, of 0 and
+            1 for a boolean one; a contiguous one can be written to. All else it gets as it is.
 
     Returns:
         What each call returned.
     """
-    columns: list[Any] = [
-        each.detach().contiguous().numpy() if isinstance(each, Tensor) else repeat(each) for each in arguments
-    ]
+    columns: list[Any] = [_as_array(each) if isinstance(each, Tensor) else repeat(each) for each in arguments]
     threads = min(len(columns[0]), torch.get_num_threads())
     if threads == 1:
         return list(map(kernel, *columns))
@@ -73,9 +73,19 @@ def per_image(kernel: Callable[..., Any], *arguments: Any) -> list[Any]:  # noqa
     return results
 
 
+def _as_array(tensor: Tensor) -> NDArray[Any]:
+    tensor = tensor.detach().contiguous()
+    return tensor.view(torch.uint8).numpy() if tensor.dtype is torch.bool else tensor.numpy()
+
+
 def gathered(results: list[Any], dtype: Any) -> Tensor:  # noqa: ANN401
     """Return a tensor of what `per_image` returned, of a NumPy type: (N,), or a row for each number, (M, N)."""
     return torch.from_numpy(np.array(results, dtype).T.copy())
+
+
+def quick(tensor: Tensor) -> Any:  # noqa: ANN401
+    """Return the NumPy view of a tensor on the CPU, and any other tensor as it is."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
 @lru_cache(maxsize=1)

@@ -73,7 +73,7 @@ def _distance_by_passes(mask: Tensor) -> Tensor:
 
 def _distance_by_kernel(mask: Tensor) -> Tensor:
     distance = torch.empty(mask.shape)
-    per_image(kernels.distance.distance_transform, mask.contiguous().view(torch.uint8), distance)
+    per_image(kernels.distance.distance_transform, mask, distance)
     return distance
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from spatialseg.functional.maps import as_maps
+from spatialseg.functional.maps import as_maps, masks_at
 
 
 def intersection_and_union(
@@ -31,10 +31,7 @@ def intersection_and_union(
         ValueError: The shapes do not fit, a prediction holds NaN, or a target holds an unknown value.
     """
     if classes == 1:
-        maps = as_maps(prediction, target, ignore_index=ignore_index)
-        predicted, true = maps.reaches(threshold), maps.foreground
-        if maps.valid is not None:
-            predicted = predicted & maps.valid
+        predicted, true = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
         intersection, union = (predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))
         return intersection[:, None], union[:, None]
     if prediction.ndim != 4 or prediction.shape[1] != classes or target.shape != prediction[:, 0].shape:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import quick, tensor
-from spatialseg.functional.dispatch import gathered, operator, per_image
+from spatialseg.functional.arrays import tensor
+from spatialseg.functional.dispatch import gathered, operator, per_image, quick
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ class Maps:
             return self.prediction >= threshold
         lowest = (self.scale < threshold).sum(dim=1).to(torch.uint8)  # level 255 is probability 1
         return tensor(quick(self.source) >= quick(lowest.view(-1, 1, 1)))
+
+
+def masks_at(maps: Maps, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither."""
+    predicted = maps.reaches(threshold)
+    return predicted if maps.valid is None else predicted & maps.valid, maps.foreground
 
 
 def to_probability(source: Tensor, scale: Tensor) -> Tensor:
@@ -112,10 +118,7 @@ def as_maps(
     for image, count in enumerate(unknown):
         if count:
             raise ValueError(_target_fault(target, image, ignore_index))
-    if normalize:
-        scale = _stretching_scale(prediction, mask)
-    else:
-        scale = plain_scale(prediction.dtype, prediction.device).expand(len(prediction), -1)
+    scale = _stretching_scale(prediction, mask) if normalize else plain_scale(prediction)
     return Maps(prediction, scale, mask, complete=not any(ignored), stretched=normalize or grey)
 
 
@@ -201,12 +204,16 @@ def _stretching_scale(prediction: Tensor, mask: Tensor) -> Tensor:
         low, high = ends.unbind()
         return torch.stack([low, high - low], dim=1)
     low, high = quick(ends.double())[..., None] / 255
-    return tensor(((quick(plain_scale(prediction.dtype, prediction.device)) - low) / (high - low)).clip(0, 1))
+    return tensor(((quick(plain_scale(prediction)) - low) / (high - low)).clip(0, 1))
+
+
+def plain_scale(prediction: Tensor) -> Tensor:
+    """Return the scale (see `Maps`) where values are probabilities, or grey levels to be divided by 255."""
+    return _plain_scale(prediction.dtype, prediction.device).expand(len(prediction), -1)
 
 
 @lru_cache
-def plain_scale(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the scale (see `Maps`) of an image whose values are probabilities, or grey levels to be divided by 255."""
+def _plain_scale(dtype: torch.dtype, device: torch.device) -> Tensor:
     if dtype is torch.uint8:
         return torch.arange(256, dtype=torch.float64, device=device) / 255
     return torch.tensor([0, 1], dtype=dtype, device=device)

@@ -51,7 +51,7 @@ def selective_pooling(
         TypeError: The values are neither float32 nor float64, or the labels are floating.
         ValueError: Shapes do not fit, or an argument is out of its range.
     """
-    scale = _checked_scale(values, labels, window, stride, weights, sigma)
+    scale = checked_scale(values, labels, window, stride, weights, sigma)
     pooled: Tensor = _SelectivePooling.apply(values, labels, window, stride, scale, ignore_index)
     return pooled
 
@@ -83,7 +83,7 @@ def pooled_cross_entropy(
     Returns:
         The costs, shape (N, ⌈H / stride⌉, ⌈W / stride⌉). Differentiable in `logits`, once.
     """
-    scale = _checked_scale(logits, labels, window, stride, weights, sigma)
+    scale = checked_scale(logits, labels, window, stride, weights, sigma)
     if torch.compiler.is_compiling():  # the compiler saves the memory itself
         pooled = _SelectivePooling.apply(logits, labels, window, stride, scale, ignore_index)
         centres = labels[:, ::stride, ::stride]
@@ -96,7 +96,7 @@ def pooled_cross_entropy(
 class _SelectivePooling(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, labels: Tensor, *options: Any) -> Tensor:  # noqa: ANN401
-        pooled, inverse = _pool(values, labels, *options)
+        pooled, inverse = _pool(values, *_categories(labels, options), *options[:3])
         ctx.save_for_backward(labels, inverse)
         ctx.options = options
         return pooled
@@ -106,14 +106,14 @@ class _SelectivePooling(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         labels, inverse = ctx.saved_tensors
         spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[1:])
-        _add_spread(spread, gradient, labels, inverse, *ctx.options)
+        _add_spread(spread, gradient, *_categories(labels, ctx.options), inverse, *ctx.options[:3])
         return spread, None, None, None, None, None
 
 
 class _PooledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, *options: Any) -> Tensor:  # noqa: ANN401
-        scores, inverse = _pool(logits, labels, *options)
+        scores, inverse = _pool(logits, *_categories(labels, options), *options[:3])
         _, stride, _, ignore_index = options
         own = labels[:, None, ::stride, ::stride]
         ignored = None if ignore_index is None else own == ignore_index
@@ -139,15 +139,28 @@ class _PooledCrossEntropy(torch.autograd.Function):
             cost = gradient[part, None]
             owed = softmax[part] * cost
             owed.scatter_(1, own[part], owed.gather(1, own[part]) - cost)
-            _add_spread(spread[part], owed, labels[part], inverse[part], *ctx.options)
+            categories = _categories(labels[part], ctx.options)
+            _add_spread(spread[part], owed, *categories, inverse[part], *ctx.options[:3])
             del owed  # or it would live on while the next is made
         return spread, None, None, None, None, None
 
 
-def _checked_scale(
+def check_options(window: int, stride: int, weights: PoolingWeights, sigma: float) -> None:
+    """Raise a ValueError for options that `selective_pooling` does not take."""
+    if window < 1 or window % 2 == 0 or stride < 1 or sigma <= 0:
+        raise ValueError(
+            "window must be odd and positive, stride and sigma positive, "
+            f"got window={window}, stride={stride}, sigma={sigma}"
+        )
+    if weights not in ("uniform", "gaussian"):
+        raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
+
+
+def checked_scale(
     values: Tensor, labels: Tensor, window: int, stride: int, weights: PoolingWeights, sigma: float
 ) -> float:
     """Return what squared distances are divided by in the weights, or raise; see `selective_pooling`."""
+    check_options(window, stride, weights, sigma)
     if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"selective_pooling needs float32 or float64 values, got {values.dtype}")
     if labels.is_floating_point():
@@ -157,18 +170,12 @@ def _checked_scale(
             "selective_pooling needs values (N, C, H, W) and labels (N, H, W), "
             f"got {tuple(values.shape)} and {tuple(labels.shape)}"
         )
-    if window < 1 or window % 2 == 0 or stride < 1 or sigma <= 0:
-        raise ValueError(
-            "window must be odd and positive, stride and sigma positive, "
-            f"got window={window}, stride={stride}, sigma={sigma}"
-        )
-    if weights not in ("uniform", "gaussian"):
-        raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
     return 2 * sigma**2 if weights == "gaussian" else math.inf
 
 
-def _categories(labels: Tensor, stride: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+def _categories(labels: Tensor, options: tuple[int, int, float, int | None]) -> tuple[Tensor, Tensor]:
     """Return the labels (N, 1, H, W) and those of the centres, which equal no label where they are ignored."""
+    _, stride, _, ignore_index = options
     labels = labels.int()[:, None]
     centres = labels[:, :, ::stride, ::stride]
     return labels, centres if ignore_index is None else centres.masked_fill(centres == ignore_index, _NO_LABEL)
@@ -192,10 +199,11 @@ def _shifts(size: torch.Size, window: int, stride: int, scale: float) -> Iterato
 
 
 def _weight(dy: int, dx: int, scale: float) -> float:
-    return math.exp(-(max(abs(dy), abs(dx)) ** 2) / scale)
+    # The bound keeps the mean of a category that is only far from the centre within single precision.
+    return max(math.exp(-(max(abs(dy), abs(dx)) ** 2) / scale), 1e-30)
 
 
-def _weights(window: int, scale: float) -> NDArray[np.float64]:
+def window_weights(window: int, scale: float) -> NDArray[np.float64]:
     """Return the weights of a window, (window, window)."""
     reach = range(-(window // 2), window // 2 + 1)
     return np.array([[_weight(dy, dx, scale) for dx in reach] for dy in reach])
@@ -211,48 +219,45 @@ def _strided(first: int, last: int, stride: int, shift: int) -> slice:
     return slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
 
 
-# Each is the other's transpose.
+# Each is the other's transpose. Labels and those of the centres are (N, 1, H, W) and (N, 1, h, w), int32.
 
 
-def _pool_by_tensors(
-    values: Tensor, labels: Tensor, window: int, stride: int, scale: float, ignore_index: int | None
+def pool_by_tensors(
+    values: Tensor, labels: Tensor, centres: Tensor, window: int, stride: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the means and the inverse of each mean's mass, (N, 1, h, w)."""
-    labels, centres = _categories(labels, stride, ignore_index)
+    """Return the means of each centre's category around it, and the inverse of their mass, (N, 1, h, w); 0 if none."""
     total = values.new_zeros(*values.shape[:2], *centres.shape[2:])
     mass = values.new_zeros(centres.shape)
     for centre, pixel, weight in _shifts(values.shape, window, stride, scale):
-        share = (centres[centre] == labels[pixel]) * weight
+        share = (centres[centre] == labels[pixel]).to(values.dtype) * weight
         mass[centre] += share
         total[centre].addcmul_(values[pixel], share)
-    inverse = mass.clamp_(min=torch.finfo(mass.dtype).tiny).reciprocal_()  # where the mass is 0, so is the sum
+    inverse = (1 / mass).where(mass > 0, 0)
     total *= inverse
     return total, inverse
 
 
 def _pool_by_kernel(
-    values: Tensor, labels: Tensor, window: int, stride: int, scale: float, ignore_index: int | None
+    values: Tensor, labels: Tensor, centres: Tensor, window: int, stride: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    labels, centres = _categories(labels, stride, ignore_index)
     total = values.new_empty(*values.shape[:2], *centres.shape[2:])
     inverse = values.new_empty(centres.shape)
-    weights = _weights(window, scale)
+    weights = window_weights(window, scale)
     per_image(kernels.pooling.pool, values, labels[:, 0], centres[:, 0], weights, stride, total, inverse[:, 0])
     return total, inverse
 
 
-def _add_spread_by_tensors(
+def add_spread_by_tensors(
     spread: Tensor,
     gradient: Tensor,
     labels: Tensor,
+    centres: Tensor,
     inverse: Tensor,
     window: int,
     stride: int,
     scale: float,
-    ignore_index: int | None,
 ) -> None:
     """Add the gradient of the pooled values to `spread`, given that of their means."""
-    labels, centres = _categories(labels, stride, ignore_index)
     for centre, pixel, weight in _shifts(spread.shape, window, stride, scale):
         share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
         spread[pixel].addcmul_(gradient[centre], share)
@@ -262,16 +267,15 @@ def _add_spread_by_kernel(
     spread: Tensor,
     gradient: Tensor,
     labels: Tensor,
+    centres: Tensor,
     inverse: Tensor,
     window: int,
     stride: int,
     scale: float,
-    ignore_index: int | None,
 ) -> None:
-    labels, centres = _categories(labels, stride, ignore_index)
-    weights = _weights(window, scale)
+    weights = window_weights(window, scale)
     per_image(kernels.pooling.spread, gradient, labels[:, 0], centres[:, 0], weights, stride, inverse[:, 0], spread)
 
 
-_pool = operator("selective_pooling", _pool_by_tensors, _pool_by_kernel)
-_add_spread = operator("add_selective_spread", _add_spread_by_tensors, _add_spread_by_kernel, mutates=("spread",))
+_pool = operator("selective_pooling", pool_by_tensors, _pool_by_kernel)
+_add_spread = operator("add_selective_spread", add_spread_by_tensors, _add_spread_by_kernel, mutates=("spread",))

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from spatialseg.functional.arrays import positive, quick, tensor
-from spatialseg.functional.thresholds import ThresholdCounts, threshold_counts
+from spatialseg.functional.arrays import positive, tensor
+from spatialseg.functional.dispatch import quick
+from spatialseg.functional.thresholds import ThresholdCounts, reached, threshold_counts
 
 
 class SaliencyFResult(NamedTuple):
@@ -51,8 +51,7 @@ def saliency_f_measure(
 
 def saliency_f_from_counts(counts: ThresholdCounts, beta2: float = 0.3) -> SaliencyFResult:
     """Turn counts of pixels into F-measure, precision and recall; see `saliency_f_measure`."""
-    tp = quick(torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1).double())
-    fp = quick(torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1).double())
+    tp, fp = reached(counts)
     precision = tp / positive(tp + fp)
     recall = tp / positive(quick(counts.positives[:, None].double()))
     f = tensor((1 + beta2) * precision * recall / positive(beta2 * precision + recall))

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import Array, positive, quick, tensor, where
-from spatialseg.functional.dispatch import operator, per_image
+from spatialseg.functional.arrays import Array, positive, tensor, where
+from spatialseg.functional.dispatch import operator, per_image, quick
 from spatialseg.functional.maps import Maps, as_maps, to_probability
 
 # Of the squares' sum, below which a variance is the rounding of constant values.

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from spatialseg import kernels
-from spatialseg.functional.dispatch import operator, per_image
+from spatialseg.functional.arrays import Array
+from spatialseg.functional.dispatch import operator, per_image, quick
 from spatialseg.functional.maps import Maps, as_maps, to_probability
 
 
@@ -58,15 +59,22 @@ def threshold_counts_of(maps: Maps) -> ThresholdCounts:
 
 def threshold_counts_from_histograms(counts: Tensor) -> ThresholdCounts:
     """Do the same from what `level_histograms_of` returns."""
-    reached = counts[..., :256].flip(-1).cumsum(dim=-1).flip(-1)
+    above = counts[..., :256].flip(-1).cumsum(dim=-1).flip(-1)
     return ThresholdCounts(
-        tp=reached[:, 1],
-        fp=reached[:, 0],
+        tp=above[:, 1],
+        fp=above[:, 0],
         adaptive_tp=counts[:, 1, 256],
         adaptive_fp=counts[:, 0, 256],
-        positives=reached[:, 1, 0],
-        pixels=reached[:, 0, 0] + reached[:, 1, 0],
+        positives=above[:, 1, 0],
+        pixels=above[:, 0, 0] + above[:, 1, 0],
     )
+
+
+def reached(counts: ThresholdCounts) -> tuple[Array, Array]:
+    """Return true and false positives at the 256 thresholds and the adaptive one, (N, 257) each, float64."""
+    tp = torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1)
+    fp = torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1)
+    return quick(tp.double()), quick(fp.double())
 
 
 def level_histograms_of(maps: Maps) -> Tensor:

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import nonzero, quick, where
-from spatialseg.functional.dispatch import gathered, operator, per_image
+from spatialseg.functional.arrays import nonzero, where
+from spatialseg.functional.dispatch import gathered, operator, per_image, quick
 from spatialseg.functional.distance import distance_to_foreground, neighbour_offsets
 from spatialseg.functional.maps import Maps, as_mask, plain_scale, to_probability
 
@@ -99,8 +99,8 @@ def weighted_error(
         ValueError: Shapes differ or are not (N, H, W), the window is not odd and positive, sigma is not positive, or an
             option is unknown.
     """
-    _check(prediction, target, dependency, importance, window, sigma, distance)
-    prediction = prediction if prediction.dtype is torch.float64 else prediction.float()
+    check_options(dependency, importance, window, sigma)
+    prediction = _checked(prediction, target, distance)
     foreground = target == 1
     valid = torch.ones_like(foreground) if ignore_index is None else target != ignore_index
     error = torch.where(foreground, 1 - prediction, prediction) * valid
@@ -135,16 +135,16 @@ def weighted_counts(
     Returns:
         Weighted true positives, weighted false positives and the number of foreground pixels.
     """
-    _check(prediction, target, dependency, importance, window, sigma, distance)
-    prediction = prediction if prediction.dtype is torch.float64 else prediction.float()
+    check_options(dependency, importance, window, sigma)
+    prediction = _checked(prediction, target, distance)
     if dependency == "local":
         mask, _ = as_mask(target, ignore_index)
         distance = _needed_distance(mask == 1, importance, distance)
         return WeightedCounts(*_LocalCounts.apply(prediction, mask, distance, _gaussian(window, sigma)).unbind())
     as_published = (dependency, importance, window, sigma) == ("reference", "distance", 7, 5.0) and distance is None
     if as_published and not (prediction.requires_grad and torch.is_grad_enabled()):
-        scale = plain_scale(prediction.dtype, prediction.device).expand(len(prediction), -1)
-        return WeightedCounts(*_published_counts(prediction, scale, as_mask(target, ignore_index)[0]))
+        mask, _ = as_mask(target, ignore_index)
+        return WeightedCounts(*_published_counts(prediction, plain_scale(prediction), mask))
     maps = weighted_error(
         prediction,
         target,
@@ -235,29 +235,25 @@ def weighted_f_measure(
     return f_measure_from_counts(counts, beta2, smooth)
 
 
-def _check(
-    prediction: Tensor,
-    target: Tensor,
-    dependency: Dependency,
-    importance: Importance,
-    window: int,
-    sigma: float,
-    distance: Tensor | None,
-) -> None:
+def check_options(dependency: Dependency, importance: Importance, window: int, sigma: float) -> None:
+    """Raise a ValueError for options that `weighted_error` does not take."""
+    if dependency not in ("reference", "local", None):
+        raise ValueError(f'dependency must be "reference", "local" or None, got {dependency!r}')
+    if importance not in ("distance", None):
+        raise ValueError(f'importance must be "distance" or None, got {importance!r}')
+    if window < 1 or window % 2 == 0 or sigma <= 0:
+        raise ValueError(f"window must be odd and positive, sigma positive, got window={window}, sigma={sigma}")
+
+
+def _checked(prediction: Tensor, target: Tensor, distance: Tensor | None) -> Tensor:
+    """Return the prediction in at least float32, or raise; see `weighted_error`."""
     if prediction.ndim != 3 or prediction.shape != target.shape:
         raise ValueError(
             f"prediction and target must share a shape (N, H, W), got {tuple(prediction.shape)}, {tuple(target.shape)}"
         )
     if distance is not None and distance.shape != target.shape:
         raise ValueError(f"distance must have the target's shape {tuple(target.shape)}, got {tuple(distance.shape)}")
-    if dependency not in ("reference", "local", None):
-        raise ValueError(f'dependency must be "reference", "local" or None, got {dependency!r}')
-    if importance not in ("distance", None):
-        raise ValueError(f'importance must be "distance" or None, got {importance!r}')
-    if window < 1 or window % 2 == 0:
-        raise ValueError(f"window must be odd and positive, got {window}")
-    if sigma <= 0:
-        raise ValueError(f"sigma must be positive, got {sigma}")
+    return prediction if prediction.dtype is torch.float64 else prediction.float()
 
 
 def _gaussian(window: int, sigma: float) -> list[float]:

@@ -32,6 +32,17 @@ def write_alarms(source: Array, alarms: Array, mask: Array, out: Array) -> float
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
+def write_misses(source: Array, scale: Array, mask: Array, out: Array) -> float:
+    """Write the error of each foreground pixel of a row, 0 elsewhere; return the sum."""
+    to_unit(source, scale, mask, out)
+    total = 0.0
+    for x in range(len(out)):
+        out[x] = (1.0 - out[x]) * (mask[x] == 1)
+        total += out[x]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
 def weighted_alarms(
     alarms: Array,
     site: Array,
@@ -176,7 +187,6 @@ def weighted_counts(
     numbers, lost = np.arange(left, right + 1), np.empty(columns, np.uint8)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     starts = np.empty(width + 1, np.uint8)
-    prediction_row = np.empty(columns)
     # Ẽ of the seven rows that the window reads, over the foreground's columns and 3 around them; zero beyond the image.
     spread = np.zeros((7, columns + 6))
     one, found = np.ones(1, np.uint8), np.empty(1)  # of the foreground pixel that is nearest
@@ -192,11 +202,8 @@ def weighted_counts(
             parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost)
             if write_alarms(source[y], only_background, mask_row, alarms) != 0:  # NaN too
                 false += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
-            to_unit(source[y, left : right + 1], scale, mask_row[left : right + 1], prediction_row)
-            for x in range(columns):
-                error = (1.0 - prediction_row[x]) * (mask_row[left + x] == 1)
-                spread_row[x + 3] = error
-                wrong[y % 7] += error
+            inner = slice(left, right + 1)
+            wrong[y % 7] = write_misses(source[y, inner], scale, mask_row[inner], spread_row[3 : columns + 3])
             start = 0
             for k in range(parts):
                 # Within 3 pixels of foreground both ways, the nearest foreground is at most √18 away.

@@ -2,10 +2,12 @@
 
 from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spatialseg.functional.pooling import PoolingWeights, pooled_cross_entropy, selective_pooling
+from spatialseg.functional.grouping import grouped_cross_entropy, grouped_likelihood
+from spatialseg.functional.pooling import PoolingWeights, check_options, pooled_cross_entropy, selective_pooling
 from spatialseg.losses.base import SegmentationLoss
 from spatialseg.losses.registry import register_loss
 
@@ -22,6 +24,11 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         \ell_c = -\log \operatorname{softmax}(\bar x_c)_{y_c}, \qquad
         L = \Bigl( \frac1n \sum_c \ell_c^k \Bigr)^{1/k}
 
+    The reviews of the paper leave open what a window stands for: `groups="centre"` is the above, `groups="all"` our
+    reading of the other: every category present in the window is merged and costed, whatever its centre is; the sum
+    then goes over windows and categories, and n is their number. It is natural with `stride=window`, where no two
+    windows share a pixel.
+
     Binary logits are those of two categories, background at 0. With `window=1, stride=1, k=1` it is the mean
     cross-entropy. k = 5 is the paper's choice on PASCAL VOC 2012; window, stride and uniform weights are ours.
 
@@ -33,6 +40,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         weights: "uniform", or "gaussian" by the chessboard distance to the centre.
         sigma: Standard deviation in pixels of the Gaussian weights.
         ignore_index: Target value of the pixels that are neither centres nor neighbours.
+        groups: "centre": a window stands for its centre's category; "all": for every category in it.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -49,18 +57,19 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         weights: PoolingWeights = "uniform",
         sigma: float = 1.0,
         ignore_index: int = 255,
+        groups: Literal["centre", "all"] = "centre",
     ) -> None:
         super().__init__(ignore_index)
-        if window < 1 or window % 2 == 0 or stride < 1:
-            raise ValueError(f"window must be odd and positive, stride positive, got window={window}, stride={stride}")
-        if k < 1 or sigma <= 0:
-            raise ValueError(f"k must be at least 1 and sigma positive, got k={k}, sigma={sigma}")
+        check_options(window, stride, weights, sigma)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
         if merge not in ("logits", "probabilities"):
             raise ValueError(f'merge must be "logits" or "probabilities", got {merge!r}')
-        if weights not in ("uniform", "gaussian"):
-            raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
+        if groups not in ("centre", "all"):
+            raise ValueError(f'groups must be "centre" or "all", got {groups!r}')
         self.stride = stride
         self.k = k
+        self.groups = groups
         self.merge = merge
         self._pooling: Any = {
             "window": window,
@@ -72,6 +81,8 @@ class LocallyAdaptiveLoss(SegmentationLoss):
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
+        if self.groups == "all":
+            return self._compute_all(logits, target)
         centres = target[:, :: self.stride, :: self.stride]
         if self.merge == "logits" and logits.shape[1] > 1:
             cost = pooled_cross_entropy(logits, target, **self._pooling)
@@ -79,12 +90,26 @@ class LocallyAdaptiveLoss(SegmentationLoss):
             cost = self._cross_entropy(selective_pooling(logits, target, **self._pooling), centres)
         else:
             # The neighbours share the centre's category: their mean probability of it is that of their own categories.
-            # In float64, since float32 has no probability below 1e-45, and a hopeless pixel would lose its gradient.
-            log_likelihood = -self._cross_entropy(logits, target).double().clamp(max=700)
-            merged = selective_pooling(log_likelihood.exp()[:, None], target, **self._pooling)[:, 0]
+            merged = selective_pooling(self._likelihood(logits, target)[:, None], target, **self._pooling)[:, 0]
             cost = -merged.where(self.valid(centres), 1).log().to(logits.dtype)
         valid = self.valid(centres)
         return minkowski_mean(cost.where(valid, 0), valid.sum(), self.k)
+
+    def _compute_all(self, logits: Tensor, target: Tensor) -> Tensor:
+        classes = max(logits.shape[1], 2)
+        if self.merge == "logits":
+            if logits.shape[1] == 1:
+                logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+            return minkowski_mean(*grouped_cross_entropy(logits, target, **self._pooling), self.k)
+        merged, present = grouped_likelihood(self._likelihood(logits, target), target, classes, **self._pooling)
+        return minkowski_mean(-merged.where(present, 1).log().to(logits.dtype), present.sum(), self.k)
+
+    def _likelihood(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the probability of each pixel's own category, (N, H, W); 1 or arbitrary where it is ignored.
+
+        In float64, since float32 has no probability below 1e-45, and a hopeless pixel would lose its gradient.
+        """
+        return (-self._cross_entropy(logits, target).double().clamp(max=700)).exp()
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         if logits.shape[1] > 1:

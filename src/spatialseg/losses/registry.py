@@ -11,6 +11,7 @@ A loss is named by a registered name, by an entry point of the group `spatialseg
 import difflib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -35,7 +36,7 @@ class LossTerm:
     name: str
     """A registered name, or the dotted path of a class."""
     weight: float = 1.0
-    """Factor of the term."""
+    """Factor of the term, positive; a schedule may bring it down to 0."""
     args: dict[str, Any] = field(default_factory=dict)
     """Arguments of the loss."""
     schedule: dict[str, Any] | None = None
@@ -110,7 +111,7 @@ class LossSum(nn.Module):
         terms: Name, weight, arguments and schedule of each loss.
 
     Raises:
-        ValueError: No term, an unknown loss or schedule, or an unknown argument.
+        ValueError: No term, an unknown loss or schedule, an unknown argument, or a weight that is not positive.
     """
 
     def __init__(self, terms: Iterable[LossTerm]) -> None:
@@ -118,6 +119,11 @@ class LossSum(nn.Module):
         self.losses = nn.ModuleDict()
         self._factors: dict[str, tuple[float, Schedule]] = {}
         for term in terms:
+            if not (math.isfinite(term.weight) and term.weight > 0):
+                raise ValueError(
+                    f"the weight of loss {term.name!r} must be positive and finite, got {term.weight}; "
+                    "take the term out to do without it, or let a schedule bring its weight to 0"
+                )
             name = key = term.name.rpartition(".")[2]
             repeats = 1
             while key in self.losses:

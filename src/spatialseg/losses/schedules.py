@@ -25,30 +25,36 @@ class Constant:
 
 @dataclass(frozen=True)
 class Linear:
-    """The factor goes from `start` to `end` in equal steps, from epoch `first` to epoch `last`."""
+    """The factor goes from `start` to `end` in equal steps, from epoch `first` to epoch `last`.
+
+    Whole numbers are epochs; with a point they are fractions of the training, 0.0 its first epoch and 1.0 its last.
+    """
 
     start: float = 0.0
     end: float = 1.0
-    first: int = 0
-    last: int | None = None
-    """The epoch that has `end`; by default the last one of the training."""
+    first: int | float = 0
+    last: int | float = 1.0
+    """The epoch that has `end`."""
 
     def __post_init__(self) -> None:
-        """Refuse an impossible span of epochs."""
-        if self.first < 0 or (self.last is not None and self.last < self.first):
-            raise ValueError(f"a schedule needs 0 <= first <= last, got first={self.first}, last={self.last}")
+        """Refuse an impossible span of epochs and impossible factors."""
+        _check_factors(start=self.start, end=self.end)
+        for epoch in (self.first, self.last):
+            if epoch < 0 or (isinstance(epoch, float) and not epoch <= 1):
+                raise ValueError(f"a schedule's first and last are epochs >= 0 or fractions 0.0 to 1.0, got {epoch}")
+        comparable = isinstance(self.first, float) == isinstance(self.last, float)
+        if comparable and self.last < self.first:
+            raise ValueError(f"a schedule needs first <= last, got first={self.first}, last={self.last}")
 
     def __call__(self, epoch: int, max_epochs: int) -> float:
         """Return the factor of the weight in this epoch."""
         return self.start + (self.end - self.start) * self._progress(epoch, max_epochs)
 
     def _progress(self, epoch: int, max_epochs: int) -> float:
-        if self.last is None and max_epochs < 1:
-            raise ValueError(f"a schedule without `last` needs the number of epochs, got max_epochs={max_epochs}")
-        last = max_epochs - 1 if self.last is None else self.last
-        if epoch < self.first:
-            return 0.0
-        return 1.0 if epoch >= last else (epoch - self.first) / (last - self.first)
+        first, last = (_as_epoch(each, max_epochs) for each in (self.first, self.last))
+        if epoch >= last:
+            return 1.0
+        return 0.0 if epoch < first else (epoch - first) / (last - first)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,10 @@ class Step:
     gamma: float = 0.1
     start: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse impossible factors."""
+        _check_factors(start=self.start, gamma=self.gamma)
+
     def __call__(self, epoch: int, max_epochs: int) -> float:
         """Return the factor of the weight in this epoch."""
         return self.start * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
@@ -80,6 +90,18 @@ SCHEDULES: dict[str, type[Constant] | type[Linear] | type[Step]] = {
 }
 
 
+def _as_epoch(place: int | float, max_epochs: int) -> float:
+    if isinstance(place, float) and max_epochs < 1:
+        raise ValueError(f"a fraction of the training needs the number of epochs, got max_epochs={max_epochs}")
+    return place * (max_epochs - 1) if isinstance(place, float) else place
+
+
+def _check_factors(**factors: float) -> None:
+    for name, factor in factors.items():
+        if not (math.isfinite(factor) and factor >= 0):
+            raise ValueError(f"a schedule needs a finite {name} >= 0, got {factor}: no loss can have a weight below 0")
+
+
 def build_schedule(description: Mapping[str, Any]) -> Schedule:
     """Build a schedule from its description.
 
@@ -90,7 +112,7 @@ def build_schedule(description: Mapping[str, Any]) -> Schedule:
         The factor as a function of the epoch and the number of epochs.
 
     Raises:
-        ValueError: An unknown kind or argument, or a missing one.
+        ValueError: An unknown kind or argument, a missing one, or one out of its range.
 
     Example:
         >>> schedule = build_schedule({"kind": "linear", "start": 0.2})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_counts
-from spatialseg.functional.weighted_f import Dependency, Importance
+from spatialseg.functional.weighted_f import Dependency, Importance, check_options
 from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities
 from spatialseg.losses.registry import register_loss
 
@@ -68,14 +68,9 @@ class WeightedFBetaLoss(SegmentationLoss):
         super().__init__(ignore_index)
         if beta2 <= 0:
             raise ValueError(f"beta2 must be positive, got {beta2}")
-        if dependency not in ("local", "reference", None):
-            raise ValueError(f'dependency must be "local", "reference" or None, got {dependency!r}')
-        if importance not in ("distance", None):
-            raise ValueError(f'importance must be "distance" or None, got {importance!r}')
+        check_options(dependency, importance, window, sigma)
         if smooth <= 0:
             raise ValueError(f"smooth must be positive, got {smooth}: without it an image may have no F-measure")
-        if window < 1 or window % 2 == 0 or sigma <= 0:
-            raise ValueError(f"window must be odd and positive, sigma positive, got window={window}, sigma={sigma}")
         if isinstance(classes, str) and classes not in ("present", "all"):
             raise ValueError(f'classes must be "present", "all" or a list of class indices, got {classes!r}')
         if not classes:

@@ -26,12 +26,16 @@ class ImageMean(Metric):
 
     Args:
         conventions: How to score.
-        options: Further arguments of the measure; see `state_suffix`.
+        options: Further arguments of the measure; see `tell_apart`.
         shape: Shape of one image's values; by default one for each measure, then the curves.
         counts: Shape of the count of images; the leading part of `shape`.
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
 
+    total: Tensor
+    """Sum of the values of all images counted, float64."""
+    images: Tensor
+    """Number of images counted, int64."""
     is_differentiable = False
     higher_is_better: bool | None = True
     full_state_update = False
@@ -47,15 +51,14 @@ class ImageMean(Metric):
         options: Sequence[object] = (),
         shape: Sequence[int] | None = None,
         counts: Sequence[int] = (),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.conventions = conventions
         shape = (len(self.measures) + 256 * len(self.curve_names),) if shape is None else shape
-        suffix = state_suffix(self, (*astuple(conventions), *options))
-        self._total, self._images = f"total_{suffix}", f"images_{suffix}"
-        self.add_state(self._total, torch.zeros(tuple(shape), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state(self._images, torch.zeros(tuple(counts), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(tuple(shape), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(tuple(counts), dtype=torch.int64), dist_reduce_fx="sum")
+        tell_apart(self, (*astuple(conventions), *options))
 
     @staticmethod
     def count(maps: Maps, conventions: Conventions) -> Tensor:
@@ -96,16 +99,6 @@ class ImageMean(Metric):
         curves = self._mean()[len(self.measures) :].view(-1, 256)
         return dict(zip(self.curve_names, curves, strict=True))
 
-    @property
-    def total(self) -> Tensor:
-        """Sum of the values of all images counted, float64."""
-        return getattr(self, self._total)  # type: ignore[no-any-return]
-
-    @property
-    def images(self) -> Tensor:
-        """Number of images counted, int64."""
-        return getattr(self, self._images)  # type: ignore[no-any-return]
-
     def _accumulate(self, values: Tensor, counted: Tensor | None = None) -> None:
         """Add values of shape (N, *shape); those whose `counted`, of shape (N, *counts), is False are left out."""
         values = values.detach()
@@ -113,8 +106,8 @@ class ImageMean(Metric):
         if counted is not None:
             values = values.masked_fill(~_expand(counted, values.ndim), 0)
             number = counted.sum(dim=0).to(self.images.device)
-        setattr(self, self._total, self.total + values.sum(dim=0, dtype=torch.float64).to(self.total.device))
-        setattr(self, self._images, self.images + number)
+        self.total = self.total + values.sum(dim=0, dtype=torch.float64).to(self.total.device)
+        self.images = self.images + number
 
     def _mean(self) -> Tensor:
         """Return the averages, NaN where no image was counted."""
@@ -142,13 +135,22 @@ class ThresholdedMean(ImageMean):
         return level_histograms_of(maps)
 
 
-def state_suffix(metric: Metric, options: Sequence[object]) -> str:
-    """Return an ending for the names of a metric's states that tells its class and arguments.
+def check_classes(classes: int, average: str) -> None:
+    """Raise `ValueError` if there is no class, or no such way to average over classes."""
+    if classes < 1:
+        raise ValueError(f"classes must be at least 1, got {classes}")
+    if average not in ("macro", "none"):
+        raise ValueError(f'average must be "macro" or "none", got {average!r}')
+
+
+def tell_apart(metric: Metric, options: Sequence[object]) -> None:
+    """Give a metric a state, always 0, whose name tells its class and arguments.
 
     `torchmetrics.MetricCollection` lets metrics share their states when these have the same names and are equal after
     the first batch, which a perfect first prediction makes them; different names keep different measures apart.
     """
-    return f"{zlib.crc32(repr((type(metric).__name__, *options)).encode()):08x}"
+    name = f"of_{zlib.crc32(repr((type(metric).__name__, *options)).encode()):08x}"
+    metric.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
 
 
 def _expand(values: Tensor, ndim: int) -> Tensor:

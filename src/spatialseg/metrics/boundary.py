@@ -9,9 +9,8 @@ from spatialseg.functional.boundary import (
     boundary_iou_from_counts,
     boundary_region_counts_of,
     contour_counts_of,
-    masks_at,
 )
-from spatialseg.functional.maps import Maps
+from spatialseg.functional.maps import Maps, masks_at
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure
@@ -32,11 +31,7 @@ class BoundaryIoU(ImageMean):
     of_classes: ClassVar[OfClasses] = "hard"
 
     def __init__(
-        self,
-        threshold: float = 0.5,
-        dilation_ratio: float = 0.02,
-        ignore_index: int | None = 255,
-        **kwargs: Any,  # noqa: ANN401
+        self, threshold: float = 0.5, dilation_ratio: float = 0.02, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         conventions = Conventions(threshold=threshold, dilation_ratio=dilation_ratio, ignore_index=ignore_index)
         super().__init__(conventions, **kwargs)
@@ -66,11 +61,7 @@ class BoundaryFMeasure(ImageMean):
     of_classes: ClassVar[OfClasses] = "hard"
 
     def __init__(
-        self,
-        threshold: float = 0.5,
-        tolerance_ratio: float = 0.008,
-        ignore_index: int | None = 255,
-        **kwargs: Any,  # noqa: ANN401
+        self, threshold: float = 0.5, tolerance_ratio: float = 0.008, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         conventions = Conventions(threshold=threshold, tolerance_ratio=tolerance_ratio, ignore_index=ignore_index)
         super().__init__(conventions, **kwargs)

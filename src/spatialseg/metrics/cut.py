@@ -33,8 +33,7 @@ class CutWeightedF:
         sums = []
         for threshold in conventions.cuts:
             predicted = maps.reaches(threshold).float()
-            scale = plain_scale(predicted.dtype, predicted.device).expand(len(predicted), -1)
-            cut = replace(maps, source=predicted, scale=scale, stretched=False)
+            cut = replace(maps, source=predicted, scale=plain_scale(predicted), stretched=False)
             sums.append(stack(weighted_counts_of(cut)).double())
         return torch.stack(sums, dim=1) if sums else torch.zeros(len(maps.source), 0, 3)
 

@@ -26,7 +26,7 @@ class MeanAbsoluteError(ImageMean):
 
     higher_is_better = False
 
-    def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:
         super().__init__(Conventions(normalize=normalize, ignore_index=ignore_index), **kwargs)
 
     @staticmethod

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from spatialseg.functional.boundary import masks_at
 from spatialseg.functional.iou import intersection_and_union
-from spatialseg.functional.maps import Maps
-from spatialseg.metrics.base import state_suffix
+from spatialseg.functional.maps import Maps, masks_at
+from spatialseg.metrics.base import check_classes, tell_apart
 from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure
 from spatialseg.scores import Measure
@@ -30,6 +29,10 @@ class MeanIoU(Metric):
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
 
+    intersection: Tensor
+    """Pixels of each class in prediction and target, (C,), int64."""
+    union: Tensor
+    """Pixels of each class in prediction or target, (C,), int64."""
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
@@ -45,31 +48,17 @@ class MeanIoU(Metric):
         threshold: float = 0.5,
         ignore_index: int | None = 255,
         average: str = "macro",
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if classes < 1:
-            raise ValueError(f"classes must be at least 1, got {classes}")
-        if average not in ("macro", "none"):
-            raise ValueError(f'average must be "macro" or "none", got {average!r}')
+        check_classes(classes, average)
         self.classes = classes
         self.threshold = threshold
         self.ignore_index = ignore_index
         self.average = average
-        suffix = state_suffix(self, (classes, threshold, ignore_index))
-        self._intersection, self._union = f"intersection_{suffix}", f"union_{suffix}"
-        self.add_state(self._intersection, torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state(self._union, torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
-
-    @property
-    def intersection(self) -> Tensor:
-        """Pixels of each class in prediction and target, (C,), int64."""
-        return getattr(self, self._intersection)  # type: ignore[no-any-return]
-
-    @property
-    def union(self) -> Tensor:
-        """Pixels of each class in prediction or target, (C,), int64."""
-        return getattr(self, self._union)  # type: ignore[no-any-return]
+        self.add_state("intersection", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("union", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+        tell_apart(self, (classes, threshold, ignore_index))
 
     @staticmethod
     def count(maps: Maps, conventions: Conventions) -> Tensor:
@@ -94,8 +83,8 @@ class MeanIoU(Metric):
         intersection, union = intersection_and_union(
             prediction, target, classes=self.classes, threshold=self.threshold, ignore_index=self.ignore_index
         )
-        setattr(self, self._intersection, self.intersection + intersection.sum(dim=0))
-        setattr(self, self._union, self.union + union.sum(dim=0))
+        self.intersection = self.intersection + intersection.sum(dim=0)
+        self.union = self.union + union.sum(dim=0)
 
     def compute(self) -> Tensor:
         """Return the IoU, a scalar or (C,) with `average="none"`; NaN where there is no pixel to count."""

@@ -36,11 +36,7 @@ class SaliencyFMeasure(ThresholdedMean):
     curve_names = ("f", "precision", "recall")
 
     def __init__(
-        self,
-        beta2: float = 0.3,
-        normalize: bool = False,
-        ignore_index: int | None = 255,
-        **kwargs: Any,  # noqa: ANN401
+        self, beta2: float = 0.3, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         conventions = Conventions(normalize=normalize, curve_beta2=beta2, ignore_index=ignore_index)
         super().__init__(conventions, **kwargs)

@@ -27,11 +27,7 @@ class StructureMeasure(ImageMean):
     """
 
     def __init__(
-        self,
-        alpha: float = 0.5,
-        normalize: bool = False,
-        ignore_index: int | None = 255,
-        **kwargs: Any,  # noqa: ANN401
+        self, alpha: float = 0.5, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         super().__init__(Conventions(alpha=alpha, normalize=normalize, ignore_index=ignore_index), **kwargs)
 

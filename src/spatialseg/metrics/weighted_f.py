@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
-from spatialseg.functional.arrays import quick, stack
+from spatialseg.functional.arrays import stack
+from spatialseg.functional.dispatch import quick
 from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
 from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
-from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.base import ImageMean, check_classes
 from spatialseg.metrics.conventions import Conventions, EmptyTarget
 from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure
 from spatialseg.scores import Measure
@@ -67,13 +68,10 @@ class WeightedFMeasure(ImageMean):
         classes: int = 1,
         average: Literal["macro", "none"] = "macro",
         components: bool = False,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         conventions = Conventions(normalize, beta2, empty_target=empty_target, ignore_index=ignore_index)
-        if average not in ("macro", "none"):
-            raise ValueError(f'average must be "macro" or "none", got {average!r}')
-        if classes < 1:
-            raise ValueError(f"classes must be at least 1, got {classes}")
+        check_classes(classes, average)
         super().__init__(conventions, (classes,), (classes, 3), (classes,), **kwargs)
         self.classes = classes
         self.average = average
@@ -131,12 +129,10 @@ class WeightedFMeasure(ImageMean):
         return dict(zip(names, values.unbind(dim=-1), strict=True))
 
     def _warn(self) -> None:
-        if self._warned or (
-            self.classes > 1 and self.conventions.empty_target == "skip"
-        ):  # few images show every class
+        used = self.conventions.empty_target
+        if self._warned or (self.classes > 1 and used == "skip"):  # few images show every class
             return
         self._warned = True
-        used = self.conventions.empty_target
         meaning = {
             "skip": "such images are not counted",
             "zero": "such images score 0 whatever the prediction",

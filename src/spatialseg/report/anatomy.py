@@ -171,7 +171,7 @@ def draw_anatomy(photograph: Photograph, anatomy: Anatomy) -> Figure:
     return figure
 
 
-def _draw_heat(axis: Axes, values: Maps, title: str, **scale: Any) -> None:  # noqa: ANN401
+def _draw_heat(axis: Axes, values: Maps, title: str, **scale: Any) -> None:
     heat = axis.imshow(values, interpolation="nearest", **scale)
     axis.set_title(title, fontsize=SIZE)
     bar = axis.inset_axes((1.02, 0, 0.04, 1))  # as high as the image, whose shape the panel does not have

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from spatialseg.metrics.registry import available_measures
 from spatialseg.report.pictures import COLOURS, SIZE, plots
 from spatialseg.report.statistics import Arm, Difference, differences
-from spatialseg.report.table import Column, Table
+from spatialseg.report.table import Cell, Column, Table, columns_of
 from spatialseg.scores import Scores
 
 HEADLINE = ("weighted_f", "weighted_f_cut")
@@ -50,16 +50,13 @@ def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
     """Return the table of arms: means over seeds, and how both weighted F-measures differ from the baseline's."""
     measures = {measure.name: measure for measure in next(iter(arms.values())).measures}
     shown = [measures[name] for name in SHOWN if name in measures]
-    columns = [Column("arm", "loss"), Column("seeds", "seeds")]
-    columns += [Column(measure.name, measure.label, measure.better, digits=3) for measure in shown]
+    columns = [Column("arm", "loss"), Column("seeds", "seeds"), *columns_of(shown, digits=3)]
     columns += [
         Column(f"Δ {name}", f"Δ {measures[name].label}, 95 % interval") for name in HEADLINE if name in measures
     ]
     rows = []
     for name, arm in arms.items():
-        places = [list(measures).index(measure.name) for measure in shown]
-        values = {m.name: float(arm.figures[place].mean()) for m, place in zip(shown, places, strict=True)}
-        row: dict[str, str | int | float | None] = {"arm": name, "seeds": len(arm.seeds), **values}
+        row: dict[str, Cell] = {"arm": name, "seeds": len(arm.seeds), **arm.means()}
         if name != baseline and baseline in arms:
             found = against(arms[baseline], arm)
             row |= {f"Δ {key}": interval(found[key]) for key in HEADLINE if key in found}
@@ -75,11 +72,9 @@ def validation_table(runs: Sequence[tuple[str, float, Mapping[str, float]]], tit
         title: Stands above it.
     """
     measures = available_measures()
-    columns = [Column("arm", "loss"), Column("rate", "learning rate")]
-    columns += [Column(name, measures[name].label, measures[name].better, digits=3) for name in SHOWN]
-    rows: list[dict[str, str | float | None]] = [
-        {"arm": arm, "rate": f"{rate:g}", **figures} for arm, rate, figures in runs
-    ]
+    shown = [measures[name] for name in SHOWN]
+    columns = [Column("arm", "loss"), Column("rate", "learning rate"), *columns_of(shown, digits=3)]
+    rows: list[dict[str, Cell]] = [{"arm": arm, "rate": f"{rate:g}", **figures} for arm, rate, figures in runs]
     return Table(columns, rows, title)
 
 
@@ -92,21 +87,18 @@ def interval(difference: Difference) -> str:
 
 def draw_dots(arms: Mapping[str, Arm], title: str) -> Figure:
     """Draw of each arm every seed's figure as a dot, the mean, and its interval over seeds and images as a line."""
-    measures = {measure.name: place for place, measure in enumerate(next(iter(arms.values())).measures)}
-    shown = [name for name in (*HEADLINE, "iou", "boundary_f") if name in measures]
+    wanted = (*HEADLINE, "iou", "boundary_f")
+    measures = enumerate(next(iter(arms.values())).measures)
+    shown = [(place, measure) for place, measure in measures if measure.name in wanted]
     figure, axes = plots(len(shown), title, share_y=True)
-    labels = {measure.name: measure.label for measure in next(iter(arms.values())).measures}
-    random = np.random.default_rng(1)
-    for axis, name in zip(axes, shown, strict=True):
-        for place, arm in enumerate(arms.values()):
-            values = arm.figures[measures[name]]
-            drawn = random.integers(0, len(values), (len(values), arm.resamples))
-            means = np.take_along_axis(arm.resampled[measures[name]], drawn, axis=0).mean(axis=0)
-            colour = COLOURS[place % len(COLOURS)]
-            axis.plot(np.nanquantile(means, [0.025, 0.975]), [place, place], color=colour, linewidth=2, alpha=0.5)
-            axis.plot(values, np.full(len(values), place), "o", color=colour, markersize=4, alpha=0.8, linestyle="none")
-            axis.plot(values.mean(), place, "|", color="black", markersize=11)
-        axis.set_title(labels[name], fontsize=SIZE)
+    for height, arm in enumerate(arms.values()):
+        intervals, colour = arm.intervals(), COLOURS[height % len(COLOURS)]
+        for axis, (place, measure) in zip(axes, shown, strict=True):
+            values = arm.figures[place]
+            axis.plot(intervals[place], [height, height], color=colour, linewidth=2, alpha=0.5)
+            axis.plot(values, np.full(len(values), height), "o", color=colour, markersize=4, alpha=0.8)
+            axis.plot(values.mean(), height, "|", color="black", markersize=11)
+            axis.set_title(measure.label, fontsize=SIZE)
     axes[0].set_yticks(range(len(arms)), arms, fontsize=SIZE)
     axes[0].invert_yaxis()
     return figure
@@ -116,13 +108,11 @@ def draw_reliability(arms: Mapping[str, Arm], title: str) -> Figure:
     """Draw the weighted F-measure of masks over the threshold that cuts them; dashed, that of the maps as they are."""
     figure, (axis,) = plots(1, title)
     for colour, (name, arm) in zip(COLOURS, arms.items(), strict=False):
-        each = next(iter(arm.seeds.values()))
-        cuts = each.conventions["cuts"]
+        cuts = arm.first_seed.conventions["cuts"]
         curves = np.array([scores.mean_curve("weighted_f") for scores in arm.seeds.values()])
         axis.plot(cuts, curves.mean(axis=0), color=colour, label=name)
         axis.fill_between(cuts, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-        whole = float(np.mean([scores.figures()["weighted_f"] for scores in arm.seeds.values()]))
-        axis.axhline(whole, color=colour, linestyle="--", linewidth=1)
+        axis.axhline(arm.means()["weighted_f"], color=colour, linestyle="--", linewidth=1)
     axis.set(xlabel="threshold that cuts the map", ylabel="weighted F-measure")
     axis.legend(fontsize=SIZE - 1, loc="lower center")
     return figure

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spatialseg.report.statistics import Arm, differences
 from spatialseg.report.svg import Plot, span
-from spatialseg.report.table import Cell, Column, Table
+from spatialseg.report.table import Cell, Column, Table, columns_of
 from spatialseg.run.folder import RunFolder
 
 Array = NDArray[Any]
@@ -50,7 +50,7 @@ def make_page(
     shown = "".join(_example(*example) for example in examples)
     shown = f'<div class="examples">{shown}</div>' if shown else ""
     body += _section("Where they disagree most" if len(arms) > 1 else "Worst and best", _EXAMPLES, shown)
-    body += _section("All images", "", _tables([_all_images(arms)], f"{len(_scores(arms[0]))} images"))
+    body += _section("All images", "", _tables([_all_images(arms)], f"{len(arms[0].first_seed)} images"))
     body += _section("Classes", "", _tables(_classes(arms)))
     body += _section("Training", "", _grid(_training(runs)))
     body += _section("Settings that differ", "", _tables(_settings(arms, runs)))
@@ -125,10 +125,6 @@ def _example(heading: str, pictures: Sequence[tuple[str, bytes]]) -> str:
     return f'<div><h3>{escape(heading)}</h3><div class="pictures">{figures}</div></div>'
 
 
-def _scores(arm: Arm) -> Any:  # noqa: ANN401
-    return next(iter(arm.seeds.values()))
-
-
 def _images(arm: Arm) -> Array:
     """Return each image's score in the first measure, the mean over seeds."""
     name = arm.measures[0].name
@@ -168,7 +164,10 @@ def _seeds(arms: Sequence[Arm]) -> Iterable[Plot]:
 def _curves(arms: Sequence[Arm]) -> Iterable[Plot]:
     """Draw precision over recall, F over the threshold, and weighted F over the cut, as far as they were taken."""
     means = [
-        {name: np.mean([each.mean_curve(name) for each in arm.seeds.values()], axis=0) for name in _scores(arm).curves}
+        {
+            name: np.mean([each.mean_curve(name) for each in arm.seeds.values()], axis=0)
+            for name in arm.first_seed.curves
+        }
         for arm in arms
     ]
     have = means[0].keys()
@@ -177,7 +176,7 @@ def _curves(arms: Sequence[Arm]) -> Iterable[Plot]:
         for index, curves in enumerate(means):
             plot.line(curves["recall"], curves["precision"], f"c{index % 7}")
         yield plot
-    cuts = _scores(arms[0]).conventions.get("cuts", ())
+    cuts = arms[0].first_seed.conventions.get("cuts", ())
     panels = {
         "f": ("F-measure", np.arange(256) / 255),
         "e": ("E-measure", np.arange(256) / 255),
@@ -198,7 +197,7 @@ def _scatter(first: Arm, second: Arm, index: int) -> Plot:
     label = first.measures[0].label
     plot = Plot(f"{label} of each image", both, both, x_label=first.name, y_label=second.name)
     plot.line(both, both, "zero")
-    names = _scores(first).names
+    names = first.first_seed.names
     titles = [f"{name}: {one:.3f}, {two:.3f}" for name, one, two in zip(names, x, y, strict=True)]
     plot.dots(x, y, f"c{index % 7} faint", titles)
     return plot
@@ -206,23 +205,21 @@ def _scatter(first: Arm, second: Arm, index: int) -> Plot:
 
 def _sizes(arms: Sequence[Arm]) -> Plot:
     """Draw the gain of each arm over the baseline against the share of foreground."""
-    scores, label = _scores(arms[0]), arms[0].measures[0].label
+    scores, label = arms[0].first_seed, arms[0].measures[0].label
     share: Array = 100 * scores.columns["foreground"]
     known = (share > 0) & ~np.isnan(_images(arms[0]))
-    gains = [_images(arm) - _images(arms[0]) for arm in arms]
-    every = [gain[known] for gain in gains[1:]]
-    x = (share[known].min() * 0.9, share[known].max() * 1.1) if known.any() else (1.0, 100.0)
+    share, names = share[known], np.array(scores.names)[known]
+    gains = [(_images(arm) - _images(arms[0]))[known] for arm in arms[1:]]
+    x = (share.min() * 0.9, share.max() * 1.1) if known.any() else (1.0, 100.0)
     plot = Plot(
-        "Gain against the size of the object", x, span(*every), x_label="foreground, %", y_label=f"Δ {label}", log=True
+        "Gain against the size of the object", x, span(*gains), x_label="foreground, %", y_label=f"Δ {label}", log=True
     )
     plot.line(x, [0, 0], "zero")
-    order = np.argsort(share[known])
-    for index, gain in enumerate(every, 1):
-        names = [name for name, ok in zip(scores.names, known, strict=True) if ok]
+    groups = [group for group in np.array_split(np.argsort(share), 5) if len(group) > 1]
+    middles = [float(np.exp(np.log(share[group]).mean())) for group in groups]
+    for index, gain in enumerate(gains, 1):
         titles = [f"{name}: {value:+.3f}" for name, value in zip(names, gain, strict=True)]
-        plot.dots(share[known], gain, f"c{index % 7} fainter", titles, 1.8)
-        groups = [group for group in np.array_split(order, 5) if len(group) > 1]
-        middles = [float(np.exp(np.log(share[known][group]).mean())) for group in groups]
+        plot.dots(share, gain, f"c{index % 7} fainter", titles, 1.8)
         means = [float(gain[group].mean()) for group in groups]
         plot.line(middles, means, f"c{index % 7} bold")
         for middle, mean, group in zip(middles, means, groups, strict=True):
@@ -233,9 +230,8 @@ def _sizes(arms: Sequence[Arm]) -> Plot:
 
 def _each_run(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Table:
     """Return a row per run: its figures, how long it took, and where it is."""
-    columns = [Column("run", "run"), Column("seed", "seed")]
-    columns += [Column(measure.name, measure.label, measure.better) for measure in arms[0].measures]
-    columns += [Column("cut", "cut at", digits=2)] if _scores(arms[0]).conventions.get("cuts") else []
+    columns = [Column("run", "run"), Column("seed", "seed"), *columns_of(arms[0].measures)]
+    columns += [Column("cut", "cut at", digits=2)] if arms[0].first_seed.conventions.get("cuts") else []
     columns += [Column("epochs", "epochs"), Column("minutes", "minutes", digits=1), Column("commit", "commit")]
     rows: list[dict[str, Cell]] = []
     for arm, folders in zip(arms, runs, strict=True):
@@ -251,7 +247,7 @@ def _each_run(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Table
 
 def _all_images(arms: Sequence[Arm]) -> Table:
     """Return a row per image: its size, the scores of every arm, and the gain of the last one."""
-    scores, measure = _scores(arms[0]), arms[0].measures[0]
+    scores, measure = arms[0].first_seed, arms[0].measures[0]
     columns = [Column("name", "image"), Column("size", "foreground, %", digits=1)]
     columns += [Column(arm.name, f"{measure.label}: {arm.name}", digits=3) for arm in arms]
     values: dict[str, Iterable[Cell]] = {"name": scores.names, "size": (100 * scores.columns["foreground"]).tolist()}
@@ -264,7 +260,7 @@ def _all_images(arms: Sequence[Arm]) -> Table:
 
 def _classes(arms: Sequence[Arm]) -> Iterable[Table]:
     """Yield for each measure a row per arm and a column per class, means over seeds."""
-    names = _scores(arms[0]).classes
+    names = arms[0].first_seed.classes
     for measure in arms[0].measures if any(names) else ():
         rows: list[dict[str, Cell]] = []
         for arm in arms:
@@ -307,11 +303,8 @@ def _settings(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Itera
     differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
     if len(arms) > 1 and differing:
         columns = [Column("key", "setting"), *(Column(arm.name, arm.name) for arm in arms)]
-        names = [arm.name for arm in arms]
-        yield Table(
-            columns,
-            [{"key": key} | {n: s.get(key) for n, s in zip(names, settings, strict=True)} for key in differing],
-        )
+        each = [(arm.name, flat) for arm, flat in zip(arms, settings, strict=True)]
+        yield Table(columns, [{"key": key} | {name: flat.get(key) for name, flat in each} for key in differing])
 
 
 def _flat(settings: object, prefix: str = "") -> dict[str, str]:

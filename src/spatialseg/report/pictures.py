@@ -176,7 +176,7 @@ def _draw_photograph(axes: Sequence[Axes], photograph: Photograph, classes: int)
     draw_map(axes[1], photograph.mask, "ground truth", classes)
 
 
-def draw_map(axis: Axes, values: Array, title: str, classes: int = 1, **place: Any) -> None:  # noqa: ANN401
+def draw_map(axis: Axes, values: Array, title: str, classes: int = 1, **place: Any) -> None:
     """Draw probabilities or a mask in grey, class indices in colours; ignored pixels stay blank."""
     shown = values.argmax(axis=0) if values.ndim == 3 else np.where(values == IGNORE_INDEX, np.nan, values)
     colours, top = ("gray", 1) if classes == 1 else ("tab20", classes - 1)

@@ -38,9 +38,14 @@ class Arm:
     resamples: int = RESAMPLES
 
     @property
+    def first_seed(self) -> Scores:
+        """The scores of the first seed, for what all seeds have in common."""
+        return next(iter(self.seeds.values()))
+
+    @property
     def measures(self) -> tuple[Measure, ...]:
         """The measures that were taken."""
-        return next(iter(self.seeds.values())).measures
+        return self.first_seed.measures
 
     @cached_property
     def figures(self) -> Array:
@@ -48,10 +53,14 @@ class Arm:
         figures: Array = np.array([list(scores.figures().values()) for scores in self.seeds.values()]).T
         return figures
 
+    def means(self) -> dict[str, float]:
+        """Return each measure's mean over seeds, by name."""
+        return dict(zip(self.first_seed.figures(), self.figures.mean(axis=1).tolist(), strict=True))
+
     @cached_property
     def resampled(self) -> Array:
         """The same on images drawn anew, (measures, seeds, resamples); the same draws for every arm."""
-        count = len(next(iter(self.seeds.values())))
+        count = len(self.first_seed)
         step = max(1, AT_ONCE // count)
         random = np.random.default_rng(0)
         parts = []

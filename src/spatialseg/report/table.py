@@ -12,6 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spatialseg.scores import Measure
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
@@ -48,6 +50,11 @@ class Column:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return DASH
         return f"{value:{'+' if self.signed else ''}.{self.digits}f}" if isinstance(value, float) else str(value)
+
+
+def columns_of(measures: Iterable[Measure], digits: int = 4) -> list[Column]:
+    """Return a column for each measure."""
+    return [Column(measure.name, measure.label, measure.better, digits) for measure in measures]
 
 
 @dataclass(frozen=True)

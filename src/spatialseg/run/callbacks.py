@@ -1,19 +1,39 @@
 """What a run shows and keeps while it works: pictures, progress, predictions."""
 
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from PIL import Image
+from torch.optim import Optimizer
 
 from spatialseg.report.pictures import Photograph, draw_predictions
+from spatialseg.run.folder import RunFolder
+from spatialseg.run.loggers import mirrors
+from spatialseg.run.media import test_table, thumbnails, validation_panels
 from spatialseg.task import SegmentationTask
+
+
+class OneFolder(Callback):
+    """Tell every process of a run which folder the first one has.
+
+    Args:
+        folder: The run's folder; in the other processes it points anywhere until then.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell."""
+        self.folder.point_to(trainer.strategy.broadcast(str(self.folder)))
 
 
 class ValidationPictures(Callback):
@@ -50,12 +70,8 @@ class ValidationPictures(Callback):
         assert isinstance(pl_module, SegmentationTask)
         first = {key: value[:wanted] for key, value in batch.items()}
         for index, logits in enumerate(pl_module.native_logits(first)):
-            height, width = first["size"][index]
-            image = first["image"][index : index + 1, :, :height, :width].float()
-            image = F.interpolate(image, logits.shape[-2:], mode="bilinear").round().clamp(0, 255).byte()[0]
-            shown = (image.permute(1, 2, 0), first["mask"][index], pl_module.probabilities(logits)[0])
-            pixels, mask, probability = (part.cpu().numpy() for part in shown)
-            self._rows.append((Photograph(first["name"][index], pixels, mask), probability))
+            probability = pl_module.probabilities(logits)[0].cpu().numpy()
+            self._rows.append((_photograph(first, index), probability))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the picture and log it."""
@@ -64,9 +80,97 @@ class ValidationPictures(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch_{trainer.current_epoch:03d}.png"
         draw_predictions(self._rows).savefig(path, dpi=80)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("predictions", [str(path)], step=trainer.global_step)
+        for mirror in mirrors(trainer):
+            mirror.attempt(lambda run: run.log({**self._panels(trainer), "epoch": trainer.current_epoch}))
+
+    def _panels(self, trainer: Trainer) -> dict[str, Any]:
+        return validation_panels(self._rows, trainer.datamodule.class_names)  # type: ignore[attr-defined]
+
+
+class TestTable(Callback):
+    """Show the images of a test in W&B as a table with every measure, the first of them with pictures.
+
+    Args:
+        pictures: How many have pictures; thumbnails of 100 take about a megabyte.
+    """
+
+    __test__ = False  # pytest takes it for a test
+
+    def __init__(self, pictures: int = 100) -> None:
+        self.pictures = pictures
+        self._shown: dict[str, tuple[Image.Image, ...]] = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget another test."""
+        self._shown = {}
+
+    def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **_: Any) -> None:
+        """Keep small pictures of the first images."""
+        if not mirrors(trainer):
+            return
+        predictions, batch = arguments[1:3]
+        for index, (name, probability) in enumerate(predictions.items()):
+            if len(self._shown) < self.pictures:
+                self._shown[name] = thumbnails(_photograph(batch, index), probability.numpy())
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the table."""
+        assert isinstance(pl_module, SegmentationTask)
+        for mirror in mirrors(trainer):
+            mirror.attempt(lambda run: run.log({"test/images": test_table(pl_module.scores["test"], self._shown)}))
+
+
+def _photograph(batch: dict[str, Any], index: int) -> Photograph:
+    """Return an image of an evaluation batch with its ground truth, at the size of that."""
+    height, width = batch["size"][index]
+    image = batch["image"][index : index + 1, :, :height, :width].float()
+    mask = batch["mask"][index]
+    image = F.interpolate(image, mask.shape, mode="bilinear").round().clamp(0, 255).byte()[0]
+    return Photograph(batch["name"][index], image.permute(1, 2, 0).cpu().numpy(), mask.cpu().numpy())
+
+
+class Gauges(Callback):
+    """Log what tells how training fares, as often as the trainer logs: gradient norm, images/s and peak memory.
+
+    The norm is that of all gradients before they are clipped. The memory is what tensors took on the device at most,
+    or on a CPU the whole process, in GB.
+    """
+
+    def __init__(self) -> None:
+        self._images = 0
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; validations do not count."""
+        self._images, self._since = 0, time.monotonic()
+
+    on_train_start = on_train_epoch_start
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Log the norm of the gradients."""
+        if trainer._logger_connector.should_update_logs:
+            gradients = [each.grad for each in pl_module.parameters() if each.grad is not None]
+            pl_module.log("step/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        """Log speed and memory."""
+        self._images += len(batch["name"]) * trainer.world_size
+        if trainer._logger_connector.should_update_logs:
+            pl_module.log("step/images_per_second", self._images / (time.monotonic() - self._since), batch_size=1)
+            pl_module.log("step/peak_memory_gb", _peak_memory(pl_module.device) / 1e9, batch_size=1)
+            self._images, self._since = 0, time.monotonic()
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not everywhere
+
+    kilobytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes
 
 
 class EpochLines(Callback):
@@ -99,17 +203,19 @@ class SaveMaps(Callback):
     levels moves a probability by at most 1/510.
 
     Args:
-        folder: Where they go.
+        folder: The run's folder.
+        place: Where in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: RunFolder, place: Literal["maps", "predictions"]) -> None:
         self.folder = folder
+        self.place = place
 
-    def on_test_batch_end(self, *arguments: Any, **_: Any) -> None:  # noqa: ANN401
+    def on_test_batch_end(self, *arguments: Any, **_: Any) -> None:
         """Write the predictions of one batch."""
         predictions = arguments[2]
         for name, probability in predictions.items():
-            path = self.folder / f"{name}.png"
+            path = getattr(self.folder, self.place) / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             array = (probability * 255).round() if probability.ndim == 2 else probability.argmax(0)
             Image.fromarray(array.byte().numpy()).save(path)

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         RunError: The file is missing, damaged, or no checkpoint of this package.
     """
+    if Path(path).is_file() and not zipfile.is_zipfile(path):
+        raise RunError(f"{path} is damaged, or no checkpoint: it is no whole archive")
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
@@ -34,7 +37,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path} is no checkpoint, or holds more than weights and settings: {reason}") from error
     except Exception as error:  # a damaged file fails in many ways
-        raise RunError(f"the checkpoint {path} is damaged: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     missing = {"state_dict", "hyper_parameters", "epoch", "global_step"} - set(found if isinstance(found, dict) else ())
     if missing:
         raise RunError(f"{path} is no checkpoint of this package: it lacks {', '.join(sorted(missing))}")
@@ -109,7 +112,8 @@ class WholeFiles(TorchCheckpointIO):
                 os.fsync(file.fileno())
             os.replace(beside, path)
         except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            below = error.__context__ if isinstance(error.__context__, OSError) else error  # torch says nothing useful
+            reason = getattr(below, "strerror", None) or str(below).splitlines()[0]
             raise RunError(
                 f"the checkpoint {path} cannot be written: {reason}; what was saved before is whole: "
                 "make room there, then go on with --resume"

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import wandb
 import yaml
 from jsonargparse import Namespace
 from lightning import Trainer
@@ -18,11 +17,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from spatialseg.data import DataError, SegmentationDataModule
 from spatialseg.hints import did_you_mean
-from spatialseg.run.callbacks import EpochLines, SaveMaps, ValidationPictures
+from spatialseg.run.callbacks import EpochLines, Gauges, OneFolder, SaveMaps, TestTable, ValidationPictures
 from spatialseg.run.checkpoints import (
     BestCheckpoint,
     Checkpoint,
@@ -35,10 +35,13 @@ from spatialseg.run.checkpoints import (
 from spatialseg.run.config import listen
 from spatialseg.run.folder import RunError, RunFolder, trainings
 from spatialseg.run.interruption import Interruption, Stopped
-from spatialseg.run.loggers import MetricsFile, SaveConfig, start_wandb
+from spatialseg.run.loggers import MetricsFile, SaveConfig, finish_wandb, start_wandb
 from spatialseg.run.machine import automatic_precision, circumstances
 from spatialseg.run.results import figures, show
 from spatialseg.task import NonFiniteLossError, SegmentationTask
+
+FIRST = getattr(rank_zero_only, "rank", 0) == 0
+"""Whether this is the first, or the only, process of the run."""
 
 
 def run(args: Sequence[str]) -> None:
@@ -74,15 +77,16 @@ def run(args: Sequence[str]) -> None:
                 parser_kwargs={"prog": "python -m spatialseg", "parser_mode": "yaml"},
             )
         status = 0
-    except (DataError, RunError, NonFiniteLossError, FileNotFoundError) as error:
+    except (DataError, RunError, NonFiniteLossError, OSError) as error:
         _fail(error)
     except Stopped as stopped:
-        print(stopped, flush=True)
+        if FIRST:
+            print(stopped, flush=True)
         sys.exit(stopped.status)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     finally:
-        wandb.finish(exit_code=status)
+        finish_wandb(status)
 
 
 class Parser(LightningArgumentParser):
@@ -107,7 +111,7 @@ class RunCLI(LightningCLI):
     loaded: Checkpoint | None = None
     """The checkpoint that the command starts from."""
 
-    def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:
         self._held = held
         super().__init__(*args, **kwargs)
 
@@ -123,6 +127,12 @@ class RunCLI(LightningCLI):
         )
         parser.add_argument("--test", type=bool, default=True, help="Score the test images after training.")
         parser.add_argument("--maps", type=bool, default=True, help="Keep the test images' predictions as PNG files.")
+        parser.add_argument(
+            "--upload",
+            type=bool,
+            default=False,
+            help="Upload the best and the last checkpoint to W&B, which has to be online (WANDB_MODE=online).",
+        )
         parser.add_argument(
             "--resume",
             type=str | None,
@@ -263,15 +273,10 @@ class RunCLI(LightningCLI):
             raise RunError(f"a training needs at least one epoch, got --trainer.max_epochs {epochs}")
 
     def _choose_folder(self) -> RunFolder:
-        """Make a new folder, or take the one of the run that goes on.
-
-        Processes that the first one starts, for other devices, share its folder.
-        """
+        """Make a new folder, or take the one of the run that goes on; of several processes the first one does."""
         settings = self._settings
         name, seed = self.datamodule.name, settings.seed_everything
-        if "LOCAL_RANK" in os.environ and "SPATIALSEG_RUN" in os.environ:
-            folder = RunFolder(os.environ["SPATIALSEG_RUN"])
-        elif settings.resume == "last":
+        if settings.resume == "last":
             place = Path(settings.runs, settings.experiment, name, f"seed{seed}")
             unfinished = [run for run in trainings(place) if not run.finished]
             if not unfinished:
@@ -279,15 +284,16 @@ class RunCLI(LightningCLI):
             folder = unfinished[0]
         elif settings.resume:
             folder = RunFolder(settings.resume)
+        elif not FIRST:
+            folder = RunFolder(settings.runs)  # the first process tells where it is
         else:
             suffix = "" if self.subcommand == "fit" else f"_{self.subcommand}"
             folder = RunFolder.make(settings.runs, settings.experiment, name, seed, suffix)
-        if self.subcommand == "fit" and "LOCAL_RANK" not in os.environ:
+        if self.subcommand == "fit" and FIRST:
             self._held.enter_context(folder.lock())
         self.resumed = settings.resume is not None
         if self.resumed:
             self._take_up(folder)
-        os.environ["SPATIALSEG_RUN"] = str(folder)
         return folder
 
     def _take_up(self, folder: RunFolder) -> None:
@@ -308,14 +314,16 @@ class RunCLI(LightningCLI):
     def _loggers(self, folder: RunFolder) -> list[Logger]:
         steps = self.loaded["global_step"] if self.loaded and self.resumed else 0
         loggers: list[Logger] = [MetricsFile(folder.metrics, steps)]
-        if self.subcommand == "fit":
-            loggers.append(WandbLogger(experiment=start_wandb(folder)))
+        if self.subcommand in ("fit", "test") and FIRST:
+            assert isinstance(self.model, SegmentationTask)
+            mirror = start_wandb(folder, self.model.monitors, upload=self._settings.upload)
+            loggers += [mirror] if mirror else []
         return loggers
 
     def _callbacks(self, folder: RunFolder, logs: bool) -> list[Callback]:
         settings, task = self._settings, self.model
         assert isinstance(task, SegmentationTask)
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] = [OneFolder(folder)]
         last = None
         if self.subcommand == "fit":
             if settings.trainer.enable_checkpointing is not False:
@@ -325,12 +333,13 @@ class RunCLI(LightningCLI):
                     callbacks.append(BestCheckpoint(folder, settings.monitor, task.monitors[settings.monitor]))
             callbacks.append(ValidationPictures(folder.pictures))
             if logs:
-                callbacks.append(LearningRateMonitor("step"))
+                callbacks += [LearningRateMonitor("step"), Gauges()]
         self.last = last
+        callbacks.append(TestTable())
         if self.subcommand == "predict":
-            callbacks.append(SaveMaps(folder.predictions))
+            callbacks.append(SaveMaps(folder, "predictions"))
         elif settings.maps:
-            callbacks.append(SaveMaps(folder.maps))
+            callbacks.append(SaveMaps(folder, "maps"))
         return [*callbacks, Interruption(folder, last)]
 
     @contextmanager
@@ -340,13 +349,13 @@ class RunCLI(LightningCLI):
             yield
         except BaseException:
             trainer, folder = getattr(self, "trainer", None), self.folder
-            if folder and not self.resumed and "LOCAL_RANK" not in os.environ:
+            if folder and not self.resumed and FIRST:
                 if not (trainer and trainer.global_step) and not folder.images.exists():
-                    wandb.finish(exit_code=1)
+                    finish_wandb(1, discarded=folder)
                     folder.discard()
             raise
 
-    def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:  # noqa: ANN401
+    def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Train, validate and test the best checkpoint, write what came out and show it."""
         trainer, folder = self.trainer, self.folder
         self._announce(model)
@@ -354,7 +363,12 @@ class RunCLI(LightningCLI):
             if folder and self.last and trainer.is_global_zero:
                 check_room(folder, model)
             path = options["ckpt_path"] or (folder.last if folder and self.loaded else None)
-            trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+            try:
+                trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+            except NonFiniteLossError as error:
+                if folder and folder.last.exists():
+                    raise RunError(f"{error}; the last whole epoch is in {folder.last}") from error
+                raise
             if folder is None:
                 return
             if not trainer.global_step:
@@ -377,7 +391,7 @@ class RunCLI(LightningCLI):
             trainer.test(model, datamodule=datamodule, **evaluation)
         self._finish(folder, facts)
 
-    def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:  # noqa: ANN401
+    def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Score a checkpoint, write what came out and show it."""
         options["weights_only"] = True
         with self._nothing_left():
@@ -417,9 +431,6 @@ class RunCLI(LightningCLI):
         task.scores[stage].save(folder.path)
         values = {f"{stage}/{name}": value for name, value in figures(task.scores[stage]).items()}
         self._summarise(folder, {**facts, "cut": task.conventions.cut, "measures": values}, finished=True)
-        for logger in self.trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.summary.update(values)
         show(f"{self._settings.experiment} on {self.datamodule.name}, {self.subcommand}", values, folder)
 
     def _summarise(self, folder: RunFolder, facts: Mapping[str, Any], finished: bool) -> None:
@@ -442,7 +453,6 @@ def _fail(error: Exception | str) -> NoReturn:
 
 def _quieten() -> None:
     """Silence what a user can do nothing about."""
-    os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -454,5 +464,7 @@ def _quieten() -> None:
         "There is a wandb run already in progress",
         "LightningCLI's args parameter",
         "isinstance\\(treespec, LeafSpec\\)",
+        "Checkpoint directory .* exists and is not empty",
+        "but have no logger configured",
     ):
         warnings.filterwarnings("ignore", message=f".*{message}")

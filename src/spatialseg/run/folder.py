@@ -46,9 +46,14 @@ class RunFolder:
         pictures: Folder of the pictures of validation images.
         summary: What came out, JSON.
         predictions: Folder of what `predict` wrote, 8-bit PNG.
+        wandb_id: The id of the W&B run, a line of text.
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.point_to(path)
+
+    def point_to(self, path: str | Path) -> None:
+        """Be the folder at another place."""
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.csv"
@@ -62,6 +67,7 @@ class RunFolder:
         self.pictures = self.path / "pictures"
         self.summary = self.path / "summary.json"
         self.predictions = self.path / "predictions"
+        self.wandb_id = self.path / "wandb_id.txt"
 
     @classmethod
     def make(cls, runs: str | Path, experiment: str, data: str, seed: int, suffix: str = "") -> RunFolder:
@@ -126,9 +132,17 @@ class RunFolder:
         return True
 
     @property
+    def runs(self) -> Path:
+        """The folder of all runs."""
+        return (self.path if len(self.path.parts) > 4 else self.path.absolute()).parents[3]
+
+    @property
     def wandb(self) -> Path | None:
-        """What W&B keeps of the run, if it was started."""
-        return max(self.path.glob("wandb/*run-*"), default=None)
+        """What W&B keeps of the run, if it was started: of several parts, after an interruption, the last."""
+        if not self.wandb_id.is_file():
+            return None
+        parts = self.runs.glob(f"wandb/*run-*-{self.wandb_id.read_text()}")
+        return max(parts, default=None, key=lambda path: path.name.removeprefix("offline-"))
 
     @property
     def finished(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 
 from spatialseg.run.checkpoints import LastCheckpoint
 from spatialseg.run.folder import RunFolder
@@ -73,6 +74,7 @@ class Interruption(Callback):
         """Stop here if asked to; after the last batch there is the validation to do, and within a step nothing."""
         loop = trainer.fit_loop.epoch_loop
         if self._asked(trainer) and not loop._should_accumulate() and not loop.batch_progress.is_last_batch:
+            trainer._logger_connector.update_train_step_metrics()  # what Lightning would do next
             self._save(trainer)
             self._stop(trainer)
 
@@ -80,7 +82,7 @@ class Interruption(Callback):
         """Stop here if asked to; a validation within a training is done again from its start."""
         if self._requested is None or trainer.sanity_checking:
             return
-        if trainer.state.fn == "fit":
+        if trainer.state.fn == TrainerFn.FITTING:
             progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
             begun: dict[str, Any] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
             for count in (progress.current, progress.total):
@@ -106,8 +108,8 @@ class Interruption(Callback):
     def _stop(self, trainer: Trainer) -> None:
         signum = signal.Signals(self._requested or signal.SIGTERM)
         where = f"in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        if trainer.state.fn != "fit":
-            where = f"in the {trainer.state.fn}"
+        if trainer.state.fn is not None and trainer.state.fn != TrainerFn.FITTING:
+            where = f"in {trainer.state.fn.value}"
         way = "; to go on: " + (f"python -m spatialseg fit --resume {self.folder}" if self.last else "start anew")
         raise Stopped(signum, f"stopped by {signum.name} {where}{way}")
 

@@ -50,6 +50,8 @@ def _places(folder: RunFolder) -> dict[str, str]:
         use = f"--config {folder.config} --ckpt_path {folder.best}"
         lines["next, predict"] = f"python -m spatialseg predict {use} --data.predict_root IMAGES"
         lines["next, test"] = f"python -m spatialseg test {use}"
-        if "W&B run" in lines:
-            lines["next, upload"] = f"wandb sync {lines['W&B run']}"
+    if folder.wandb:
+        lines["next, curves"] = f"wandb leet {folder.wandb.parent}"
+        parts = folder.wandb.parent / f"*-{folder.wandb_id.read_text()}"
+        lines["next, upload"] = f"wandb sync {parts}"
     return lines

@@ -1,0 +1,44 @@
+import pytest
+
+from spatialseg.run.config import listen, read_config
+from spatialseg.run.folder import RunError
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"model:\n  encoder: a\n  loss: []\n  encoder: b\n", "line 4: the key 'encoder' stands twice"),
+        (b"model: [\n", "line 2: expected the node content"),
+        (b"\xff\xfe\x00", "no YAML text"),
+        (b"model: \x01\n", "no YAML text"),
+        (b"- 1\n", r"must hold settings such as `model: ...`, got \[1\]"),
+        (b"", "must hold settings"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_named_with_the_line(content, message, tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=message) as refused:
+        read_config(path)
+    assert str(path) in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(RunError, match="No such file"):
+        read_config(tmp_path / "none.yaml")
+    with pytest.raises(RunError, match="Is a directory"):
+        read_config(tmp_path)
+
+
+def test_anchors_and_merges_are_no_repetition(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("a: &x {k: 1, l: 2}\nb: {<<: *x, k: 3}\n")
+    assert read_config(path)["b"] == {"k": 3, "l": 2}
+
+
+def test_what_a_command_says_is_heard(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("model: {encoder: a}\ntrainer: {max_epochs: 1}\n")
+    said = listen(["-c", str(path), "--model.loss+=x", "--resume=last", "--trainer.max_epochs", "3"])
+    assert said.resume == "last" and said.model == {"encoder", "loss"}
+    assert listen(["--resume", "null"]).resume is None
