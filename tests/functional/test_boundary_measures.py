@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from spatialseg.functional import boundary_f_measure, boundary_iou
+from spatialseg.functional.iou import _overlap_by_tensors, overlap_counts
 
 
 @st.composite
@@ -64,3 +65,14 @@ def test_ignored_pixels_are_background():
     assert boundary_iou(prediction, ignored).item() == 1
     assert boundary_f_measure(prediction, ignored).f.item() == 1
     assert boundary_iou(prediction, target).item() < 0.9
+
+
+def test_overlap_is_counted_alike_by_kernel_and_tensors():
+    generator = torch.Generator().manual_seed(0)
+    predicted, true = (torch.rand(3, 17, 23, generator=generator) > share for share in (0.4, 0.7))
+    predicted[1] = false = torch.zeros(17, 23, dtype=torch.bool)
+    true[1] = false
+    found = overlap_counts(predicted, true)
+    assert torch.equal(found, _overlap_by_tensors(predicted, true))
+    assert torch.equal(found, overlap_counts(predicted.mT.contiguous().mT, true.mT.contiguous().mT))
+    assert found[:, 1].tolist() == [0, 0]

@@ -1,8 +1,11 @@
 """Pixel counts behind intersection over union."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from spatialseg import kernels
+from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.maps import as_maps, masks_at
 
 
@@ -32,7 +35,7 @@ def intersection_and_union(
     """
     if classes == 1:
         predicted, true = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
-        intersection, union = (predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))
+        intersection, union = overlap_counts(predicted, true)
         return intersection[:, None], union[:, None]
     if prediction.ndim != 4 or prediction.shape[1] != classes or target.shape != prediction[:, 0].shape:
         raise ValueError(
@@ -54,3 +57,15 @@ def intersection_and_union(
     confusion = torch.bincount(pair[valid], minlength=len(target) * classes**2).view(-1, classes, classes)
     intersection = confusion.diagonal(dim1=1, dim2=2)
     return intersection, confusion.sum(dim=1) + confusion.sum(dim=2) - intersection
+
+
+def _overlap_by_tensors(predicted: Tensor, true: Tensor) -> Tensor:
+    """Count the pixels in the intersection and in the union of masks (N, H, W), boolean: (2, N), int64."""
+    return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))])
+
+
+def _overlap_by_kernel(predicted: Tensor, true: Tensor) -> Tensor:
+    return gathered(per_image(kernels.boundary.overlap_counts, predicted, true), np.int64)
+
+
+overlap_counts = operator("overlap_counts", _overlap_by_tensors, _overlap_by_kernel)

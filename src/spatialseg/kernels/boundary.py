@@ -32,6 +32,18 @@ def eroded(mask: Array, width: int) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def overlap_counts(predicted: Array, true: Array) -> tuple[int, int]:
+    """Count the pixels in the intersection and in the union of two masks."""
+    intersection = union = 0
+    for y in range(true.shape[0]):
+        a, b = predicted[y], true[y]
+        for x in range(true.shape[1]):
+            intersection += a[x] & b[x]
+            union += a[x] | b[x]
+    return intersection, union
+
+
+@njit(cache=True, nogil=True)
 def boundary_region_counts(predicted: Array, true: Array, width: int) -> tuple[int, int]:
     """Count the pixels in the intersection and in the union of two masks' inner boundary regions."""
     inner_predicted, inner_true = eroded(predicted, width), eroded(true, width)

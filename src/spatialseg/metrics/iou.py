@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from spatialseg.functional.iou import intersection_and_union
+from spatialseg.functional.iou import intersection_and_union, overlap_counts
 from spatialseg.functional.maps import Maps, masks_at
 from spatialseg.metrics.base import check_classes, tell_apart
 from spatialseg.metrics.conventions import Conventions
@@ -64,7 +64,7 @@ class MeanIoU(Metric):
     def count(maps: Maps, conventions: Conventions) -> Tensor:
         """Return the pixels in the intersection and in the union of each image's masks, (N, 2)."""
         predicted, true = masks_at(maps, conventions.threshold)
-        return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))], dim=1)
+        return overlap_counts(predicted, true).T
 
     @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
