@@ -227,10 +227,11 @@ class SegmentationTask(LightningModule):
         if self.trainer.state.fn != TrainerFn.VALIDATING:
             self._log_metrics(self.val_metrics)
             return
-        curve = self._gather().mean_curve("weighted_f")
+        counts = self._gather()
+        curve = self._scores_of(counts).mean_curve("weighted_f")
         best = int(np.nan_to_num(curve).argmax())
         self.conventions = replace(self.conventions, cut=self.conventions.cuts[best])
-        self.scores["val"] = self._gather()
+        self.scores["val"] = self._scores_of(counts)
         self._log_figures("val")
 
     def on_test_epoch_start(self) -> None:
@@ -246,7 +247,7 @@ class SegmentationTask(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Score the images of all processes, each once, and log the figures."""
-        self.scores["test"] = self._gather()
+        self.scores["test"] = self._scores_of(self._gather())
         self._log_figures("test")
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
@@ -284,15 +285,17 @@ class SegmentationTask(LightningModule):
             count_image(name, probability.cpu(), mask.cpu(), self.conventions, classes=self.hparams["classes"])
         )
 
-    def _gather(self) -> Scores:
-        """Return the scores of the images that all processes have counted."""
+    def _gather(self) -> list[ImageCounts]:
+        """Return what all processes have counted."""
         parts = [self._counts]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             parts *= torch.distributed.get_world_size()
             torch.distributed.all_gather_object(parts, self._counts)
+        return [image for part in parts for image in part]
+
+    def _scores_of(self, counts: list[ImageCounts]) -> Scores:
         names = [str(index) for index in range(self.hparams["classes"])]
         data = getattr(self.trainer, "datamodule", None)
-        counts = [image for part in parts for image in part]
         return scores_of(counts, self.conventions, getattr(data, "class_names", names))
 
     def _log_figures(self, stage: str) -> None:

@@ -8,7 +8,6 @@ A loss is named by a registered name, by an entry point of the group `spatialseg
       - {name: my_package.my_module.MyLoss}
 """
 
-import difflib
 import importlib
 import inspect
 import math
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from spatialseg.hints import did_you_mean
 from spatialseg.losses.schedules import Constant, Schedule, build_schedule
 
 Loss = TypeVar("Loss", bound=type[nn.Module])
@@ -100,7 +100,7 @@ def loss_class(name: str) -> type[nn.Module]:
             register_loss(name)(_load(point))
     if name not in _registry:
         known = available_losses()
-        raise ValueError(f"there is no loss {name!r}{_nearest(name, known)}; known losses: {', '.join(known)}")
+        raise ValueError(f"there is no loss {name!r}{did_you_mean(name, known)}; known losses: {', '.join(known)}")
     return _registry[name]
 
 
@@ -208,7 +208,7 @@ def check_arguments(what: str, signature: inspect.Signature, args: Mapping[str, 
     for name in args:
         if name not in parameters:
             known = ", ".join(map(str, parameters.values())) or "none"
-            raise ValueError(f"{what} has no argument {name!r}{_nearest(name, parameters)}; its arguments: {known}")
+            raise ValueError(f"{what} has no argument {name!r}{did_you_mean(name, parameters)}; its arguments: {known}")
 
 
 def _term(term: str | LossTerm | Mapping[str, Any]) -> LossTerm:
@@ -219,7 +219,9 @@ def _term(term: str | LossTerm | Mapping[str, Any]) -> LossTerm:
     keys = [each.name for each in fields(LossTerm)]
     for key in term:
         if key not in keys:
-            raise ValueError(f"a loss term has no key {key!r}{_nearest(str(key), keys)}; its keys: {', '.join(keys)}")
+            raise ValueError(
+                f"a loss term has no key {key!r}{did_you_mean(str(key), keys)}; its keys: {', '.join(keys)}"
+            )
     if "name" not in term:
         raise ValueError(f"a loss term needs a name, got {dict(term)}; known losses: {', '.join(available_losses())}")
     return LossTerm(**term)
@@ -266,8 +268,3 @@ def _place(cls: type) -> str:
     except TypeError:
         where = ""
     return f"{cls.__module__}.{cls.__qualname__}{where}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else ""
