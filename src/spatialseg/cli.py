@@ -3,19 +3,21 @@
 import difflib
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 COMMANDS = {
-    "fit": "train a network, test its best checkpoint, and say where the results are",
-    "validate": "score a checkpoint on the validation images",
-    "test": "score a checkpoint on the test images with every measure",
-    "predict": "write the predictions of a checkpoint as PNG files",
-    "score": "score saliency maps on disk against masks on disk",
-    "compare": "show runs side by side: measures, differences, pictures",
-    "explain": "draw how one image's score comes about, and where losses push",
-    "evidence": "train what is missing of a table of evidence, and keep what came out",
-    "tables": "make the tables and figures of the evidence anew from its records",
-    "losses": "list the losses there are, or explain one of them",
+    "fit": ("run.cli", "train a network, test its best checkpoint, and say where the results are"),
+    "validate": ("run.cli", "score a checkpoint on the validation images"),
+    "test": ("run.cli", "score a checkpoint on the test images with every measure"),
+    "predict": ("run.cli", "write the predictions of a checkpoint as PNG files"),
+    "score": ("score", "score saliency maps on disk against masks on disk"),
+    "compare": ("compare", "show runs side by side: measures, differences, pictures"),
+    "explain": ("explain", "draw how one image's score comes about, and where losses push"),
+    "evidence": ("evidence", "train what is missing of a table of evidence, and keep what came out"),
+    "tables": ("tables", "make the tables and figures of the evidence anew from its records"),
+    "losses": ("losses.describe", "list the losses there are, or explain one of them"),
 }
+"""Of each command, the module whose `main` runs it, imported only then, and what it does."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -35,37 +37,11 @@ def main(args: Sequence[str] | None = None) -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         sys.exit(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}")
-    # Imported only when asked for, because the training stack takes seconds.
-    if command == "losses":
-        from spatialseg.losses.describe import main as describe
-
-        describe(rest)
-    elif command == "score":
-        from spatialseg.score import main as score
-
-        score(rest)
-    elif command == "compare":
-        from spatialseg.compare import main as compare
-
-        compare(rest)
-    elif command == "explain":
-        from spatialseg.explain import main as explain
-
-        explain(rest)
-    elif command == "evidence":
-        from spatialseg.evidence import main as evidence
-
-        evidence(rest)
-    elif command == "tables":
-        from spatialseg.evidence import write_tables
-
-        print("Written:", *write_tables(), sep="\n  ")
-    else:
-        from spatialseg.run.cli import run
-
-        run([command, *rest])
+    module = COMMANDS[command][0]
+    # One module runs all the commands that go through Lightning, which has to know which.
+    import_module(f"spatialseg.{module}").main([command, *rest] if module == "run.cli" else rest)
 
 
 def _overview() -> str:
-    lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:9} {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(["usage: python -m spatialseg COMMAND [--help] ...", "", *lines])

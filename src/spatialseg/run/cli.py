@@ -44,7 +44,7 @@ FIRST = getattr(rank_zero_only, "rank", 0) == 0
 """Whether this is the first, or the only, process of the run."""
 
 
-def run(args: Sequence[str]) -> None:
+def main(args: Sequence[str]) -> None:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
