@@ -111,7 +111,7 @@ def main(args: Sequence[str] | None = None) -> None:
         photograph, prediction, cut = _read(options)
         anatomy = dissect(prediction, photograph.mask, options.losses, cut=cut)
         out.parent.mkdir(parents=True, exist_ok=True)
-        draw_anatomy(photograph, anatomy).savefig(out, dpi=120)
+        draw_anatomy(photograph, anatomy, width=300).save(out)
     except (ValueError, TypeError, ImportError, OSError) as error:
         parser.exit(2, f"spatialseg explain: {error}\n")
     for name, value in anatomy.describe().items():

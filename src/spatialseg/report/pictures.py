@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from spatialseg.report.sheet import IGNORE_INDEX
+
 Array = NDArray[Any]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of lines and dots: Okabe and Ito's, which colour-blind readers tell apart."""
-IGNORE_INDEX = 255
 PANEL = 2.4  # inches, the width of an image
 SIZE = 9  # points, of all text
 
@@ -25,27 +26,6 @@ class Photograph(NamedTuple):
     """uint8 (H, W, 3)."""
     mask: Array
     """(H, W): 0 and 1, or class indices; 255 is ignored."""
-
-
-def draw_predictions(rows: Sequence[tuple[Photograph, Array]]) -> Figure:
-    """Draw photographs side by side with ground truth, prediction and weighted error, one row each.
-
-    Args:
-        rows: A photograph, and probabilities in [0, 1], (H, W) or (classes, H, W).
-
-    Returns:
-        The figure. The weighted error E^w runs from 0 to 2, the highest cost of one pixel; of several classes it shows
-        the largest.
-    """
-    figure, grid = image_panels([[photograph.mask] for photograph, _ in rows], 4)
-    for axes, (photograph, probability) in zip(grid, rows, strict=True):
-        classes = len(probability) if probability.ndim == 3 else 1
-        _draw_photograph(axes, photograph, classes)
-        draw_map(axes[2], probability, "prediction", classes)
-        heat = axes[3].imshow(weighted_cost(probability, photograph.mask), cmap="inferno", vmin=0, vmax=2)
-        axes[3].set_title("weighted error", fontsize=SIZE)
-        figure.colorbar(heat, ax=axes[3], fraction=0.046, ticks=[0, 1, 2]).ax.tick_params(labelsize=SIZE - 1)
-    return figure
 
 
 def draw_comparison(rows: Sequence[tuple[Photograph, Mapping[str, Array]]], classes: int = 1) -> Figure:
@@ -117,29 +97,6 @@ def draw_fidelity(exact: Array, approximate: Mapping[str, Array]) -> Figure:
     axes[0].set_ylabel("(1 − loss) − weighted F")
     axes[0].legend(fontsize=SIZE, markerscale=2, loc="lower left")
     return figure
-
-
-def weighted_cost(prediction: Array, mask: Array) -> NDArray[np.float32]:
-    """Return the weighted error E^w of every pixel, in [0, 2]; of several classes the largest.
-
-    Args:
-        prediction: Probabilities in [0, 1], (H, W) or (classes, H, W).
-        mask: Ground truth, (H, W): 0 and 1, or class indices; 255 is ignored.
-    """
-    import torch  # takes seconds, and no other picture needs it
-
-    from spatialseg.functional import weighted_error
-
-    targets = mask[None]
-    if prediction.ndim == 3:
-        index = np.arange(len(prediction))[:, None, None]
-        targets = np.where(targets == IGNORE_INDEX, IGNORE_INDEX, targets == index)
-    probability = torch.from_numpy(prediction.reshape(targets.shape).astype(np.float32))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine threads wait for each other a hundred times as long as they work
-    cost: NDArray[np.float32] = weighted_error(probability, torch.from_numpy(targets.copy())).weighted.amax(0).numpy()
-    torch.set_num_threads(threads)
-    return cost
 
 
 def image_panels(masks: Sequence[Sequence[Array]], columns: int, title: str = "") -> tuple[Figure, Any]:
