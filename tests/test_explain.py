@@ -223,9 +223,3 @@ def test_what_cannot_be_explained_is_said_in_a_line(files, capsys):
     fails([*good[:2], "--run", "none/none"], "is no finished run", capsys)
     Image.new("L", (7, 5)).save("small.png")
     fails(["scene.png", "small.png", *good[2:]], "its mask small.png 7×5", capsys)
-
-
-def test_help_ends_with_an_example(capsys):
-    with pytest.raises(SystemExit):
-        main(["explain", "--help"])
-    assert "example: python -m spatialseg explain" in capsys.readouterr().out.splitlines()[-1]

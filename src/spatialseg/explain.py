@@ -41,7 +41,8 @@ def predict(run: RunFolder, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     task = SegmentationTask.load_from_checkpoint(run.best, map_location="cpu", weights_only=True).eval()
     if (classes := task.hparams["classes"]) > 1:
         raise RunError(f"{run} is of {classes} classes; only foreground maps are explained, so give one with --pred")
-    samples: Any = [{"image": image_tensor(image), "name": "image"}]
+    nothing = torch.zeros(image.shape[:2], dtype=torch.uint8)
+    samples: Any = [{"image": image_tensor(image), "mask": nothing, "name": "image"}]
     resized = EvaluationSamples(samples, data["eval_size"] or data["size"], data["keep_aspect"])
     with torch.inference_mode():
         (prediction,) = task.predict_step(PadToStride(data["stride"])([resized[0]]), 0).values()

@@ -243,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="spatialseg score",
         description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
+        epilog="example: python -m spatialseg score --pred mine=maps/ --gt masks/ --preset pysodmetrics",
     )
     parser.add_argument(
         "--pred",
