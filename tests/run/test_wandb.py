@@ -161,10 +161,13 @@ def broken(*_: object, **__: object) -> None:
     raise RuntimeError("no such luck")
 
 
-@pytest.mark.parametrize("where", ["init", "log", "finish", "missing"])
+@pytest.mark.parametrize("where", ["place", "log", "finish", "missing"])
 def test_a_run_outlives_wandb(where, overlay, tmp_path, monkeypatch):
     if where == "missing":
         monkeypatch.setitem(sys.modules, "wandb", None)
+    elif where == "place":  # wandb.init fails
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "wandb").touch()
     elif where == "log":
         monkeypatch.setattr(wandb.Run, "log", broken)
     else:
@@ -174,7 +177,27 @@ def test_a_run_outlives_wandb(where, overlay, tmp_path, monkeypatch):
     monkeypatch.undo()
     finish_wandb(1)
     assert run.finished and len(run.metrics.read_text().splitlines()) > 6
-    assert (run.wandb is None) == (where in ("init", "missing"))
+    assert (run.wandb is None) == (where in ("place", "missing"))
+
+
+@pytest.fixture
+def little_room(tmp_path):
+    """Give W&B's folder a file system of its own, of 100 kB, which only root can."""
+    place = tmp_path / "runs" / "wandb"
+    place.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_run_outlives_a_full_disk(little_room, overlay, capfd):
+    with pytest.warns(UserWarning, match="W&B failed"):
+        run, _ = fit(EXPERIMENTS[0], overlay, little_room.parent)
+        finish_wandb(0)
+    assert run.finished and sum(each.stat().st_blocks for each in little_room.rglob("*")) * 512 > 80_000
+    assert len(capfd.readouterr().err.splitlines()) < 20
 
 
 def test_a_run_outlives_the_end_of_wandbs_process(small, tmp_path):
