@@ -15,8 +15,7 @@ from spatialseg.losses import available_losses, build_loss
 from spatialseg.losses.registry import loss_class
 from spatialseg.report.anatomy import SURE, dissect, draw_anatomy, draw_predictions, weigh
 from spatialseg.report.anatomy import panels as anatomy_panels
-from spatialseg.report.pictures import Photograph
-from spatialseg.report.sheet import coloured
+from spatialseg.report.sheet import Photograph, coloured
 from spatialseg.task import SegmentationTask
 
 

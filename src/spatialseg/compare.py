@@ -19,11 +19,11 @@ from spatialseg.report.table import Cell, Column, Table, columns_of
 from spatialseg.run.folder import RunError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from PIL.Image import Image
 
     from spatialseg.data import Source
     from spatialseg.report.page import Example
-    from spatialseg.report.pictures import Photograph
+    from spatialseg.report.sheet import Photograph
 
 FORMATS = ("csv", "json", "md", "tex")
 ANATOMY_SIDE = 180  # pixels, the width of a panel
@@ -123,7 +123,7 @@ def photographs(entries: Sequence[Entry], names: Sequence[str]) -> tuple[list["P
     settings = trained[0].read_config()["data"]
     from spatialseg.data.files import read_image, read_mask
     from spatialseg.data.folders import FolderPairs
-    from spatialseg.report.pictures import Photograph
+    from spatialseg.report.sheet import Photograph
 
     source = make_source(settings)
     found: dict[str, Photograph] = {}
@@ -164,16 +164,20 @@ def maps_of(entries: Sequence[Entry], photograph: "Photograph", classes: int) ->
     return maps
 
 
-def draw(entries: Sequence[Entry], count: int) -> "Figure":
+def draw(entries: Sequence[Entry], count: int) -> "Image":
     """Draw test images at equally spaced ranks of the difference, with the maps of each entry's first seed.
 
     Raises:
         ValueError: The maps were not kept, or the photographs are not there; names what is missing.
     """
-    shown, classes = photographs(entries, equally_spaced(ranked(entries), count))
-    from spatialseg.report.pictures import draw_comparison
+    from spatialseg.report.sheet import Panel, draw_panels, map_pixels
 
-    return draw_comparison([(one, dict(maps_of(entries, one, classes))) for one in shown], classes)
+    shown, classes = photographs(entries, equally_spaced(ranked(entries), count))
+    rows = []
+    for one in shown:
+        maps = [("ground truth", one.mask), *maps_of(entries, one, classes)]
+        rows.append([Panel(one.name, one.image), *(Panel(title, map_pixels(each, classes)) for title, each in maps)])
+    return draw_panels(rows)
 
 
 def examples(entries: Sequence[Entry], count: int) -> list["Example"]:
@@ -245,7 +249,7 @@ def main(args: Sequence[str]) -> None:
     shown = []
     if options.images > 0:
         try:
-            draw(entries, options.images).savefig(out / "comparison.png", dpi=100)
+            draw(entries, options.images).save(out / "comparison.png")
             written.append("comparison.png")
             shown = examples(entries, 2 * options.images) if options.html else []
         except ValueError as error:

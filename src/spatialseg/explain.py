@@ -11,7 +11,7 @@ from PIL import Image
 
 from spatialseg.data.files import read_image, read_map, read_mask
 from spatialseg.report.anatomy import LOSSES, dissect, draw_anatomy
-from spatialseg.report.pictures import Photograph
+from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunError, RunFolder, find_runs
 
 

@@ -3,7 +3,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from spatialseg.report import pictures
-from spatialseg.report.pictures import Photograph
+from spatialseg.report.sheet import Photograph
 
 
 @pytest.fixture
@@ -17,15 +17,6 @@ def photograph() -> Photograph:
 
 def titles(figure: Figure) -> list[str]:
     return [axis.get_title() for axis in figure.axes if axis.get_title()]
-
-
-@pytest.mark.parametrize("classes", [1, 3])
-def test_methods_stand_side_by_side(photograph, classes):
-    figure = pictures.draw_comparison(
-        [(photograph, {"bce: 0.7": photograph.mask, "wfb: 0.8": photograph.mask})], classes
-    )
-    assert titles(figure) == ["sparrow", "ground truth", "bce: 0.7", "wfb: 0.8"]
-    assert np.isnan(figure.axes[1].images[0].get_array().filled(np.nan)[0, 0])
 
 
 def test_a_sheet_outlines_the_mask_and_bears_rows_of_unequal_length(photograph):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spatialseg.report.sheet import MARGIN, Panel, Words, coloured, draw_sheet, heat, map_pixels
+from spatialseg.report.sheet import MARGIN, Panel, Words, coloured, draw_panels, heat, map_pixels
 
 
 def test_ignored_pixels_are_white_and_classes_have_colours():
@@ -23,7 +23,7 @@ def test_colours_span_the_range():
 def test_panels_stand_in_rows_as_high_as_they_need(scale):
     red = np.full((20 * scale, 10 * scale, 3), (255, 0, 0), np.uint8)
     blue = np.full((10 * scale, 20 * scale, 3), (0, 0, 255), np.uint8)
-    sheet = np.asarray(draw_sheet([[Panel("red", red), Panel("blue", blue)], [Panel("blue", blue)]], width=100))
+    sheet = np.asarray(draw_panels([[Panel("red", red), Panel("blue", blue)], [Panel("blue", blue)]], width=100))
     left = np.argwhere((sheet == (255, 0, 0)).all(axis=-1))
     assert (np.ptp(left, axis=0) + 1).tolist() == [160, 80]  # no higher than 1.6 times its width
     right = np.argwhere((sheet == (0, 0, 255)).all(axis=-1))
@@ -36,7 +36,7 @@ def test_panels_stand_in_rows_as_high_as_they_need(scale):
 def test_a_bar_has_the_colours_of_its_panel_and_words_need_no_image():
     values = np.linspace(0, 2, 200).reshape(10, 20)
     words = Words((["Fʷ", "N₊"], ["0.5", "100 pixels"]), "and a note")
-    sheet = draw_sheet([[heat("error", values, 0, 2), words]], width=120)
+    sheet = draw_panels([[heat("error", values, 0, 2), words]], width=120)
     assert isinstance(sheet, Image.Image)
     pixels = np.asarray(sheet)
     top, bottom = coloured(np.array([2.0, 0.0]), 0, 2, "inferno")

@@ -18,7 +18,7 @@ from stopping import StopOnce
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from spatialseg.cli import main
-from spatialseg.report.pictures import Photograph
+from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunFolder
 from spatialseg.run.loggers import WandbMirror, finish_wandb
 from spatialseg.run.media import thumbnails, validation_panels

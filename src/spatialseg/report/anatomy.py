@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_error, weighted_f_measure
-from spatialseg.losses import build_loss
-from spatialseg.report.pictures import Photograph
-from spatialseg.report.sheet import IGNORE_INDEX, Panel, Words, draw_sheet, heat, map_pixels
+from spatialseg.report.sheet import IGNORE_INDEX, Panel, Photograph, Words, draw_panels, heat, map_pixels
 
 LOSSES = ("wfb", "bce", "dice", "lal")
 """What is shown unless other losses are named."""
@@ -112,11 +111,8 @@ def dissect(
     hits, alarms = (1 - maps.weighted) * foreground, maps.weighted * background
     counts = WeightedCounts(*(each.sum(dim=(1, 2)) for each in (hits, alarms, foreground.double())))
     f, precision, recall = (each.item() for each in f_measure_from_counts(counts, beta2))
-    sure = 0.5 / 255 if grey else SURE
-    logits = probability.float().logit(sure)[None].requires_grad_()
-    gradients = {
-        name: torch.autograd.grad(build_loss(name)(logits, target), logits)[0][0, 0].double().numpy() for name in losses
-    }
+    logits = probability.float().logit(0.5 / 255 if grey else SURE)[None]
+    gradients = {name: _gradient(name, logits, target) for name in losses}
     return Anatomy(
         prediction=probability[0].numpy(),
         error=maps.error[0].numpy(),
@@ -136,6 +132,15 @@ def dissect(
         mask_f=weighted_f_measure((probability >= cut).double(), target, beta2=beta2).f.item(),
         gradients=gradients,
     )
+
+
+def _gradient(name: str, logits: Tensor, target: Tensor) -> Maps:
+    from spatialseg.losses import build_loss  # brings libraries that take seconds, and a score alone needs no loss
+
+    logits = logits.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(build_loss(name)(logits, target), logits)
+    pushes: Maps = gradient[0, 0].double().numpy()
+    return pushes
 
 
 def weigh(prediction: NDArray[Any], mask: NDArray[Any]) -> tuple[Maps, float]:
@@ -210,12 +215,12 @@ def draw_predictions(rows: Sequence[tuple[Photograph, NDArray[Any]]], width: int
                 heat("weighted error", cost, 0, 2),
             ]
         )
-    return draw_sheet(sheet, width)
+    return draw_panels(sheet, width)
 
 
 def draw_anatomy(photograph: Photograph, anatomy: Anatomy, width: int = 240) -> Image.Image:
     """Draw the anatomy of one score as one picture, each of its panels so many pixels wide; see `panels`."""
-    return draw_sheet(panels(photograph, anatomy), width)
+    return draw_panels(panels(photograph, anatomy), width)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Pictures, all with one look. Arrays in, a figure out; saving it is the caller's."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,31 +16,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Of lines and dots: Okabe and Ito's, which colour-blind readers tell apart."""
 PANEL = 2.4  # inches, the width of an image
 SIZE = 9  # points, of all text
-
-
-class Photograph(NamedTuple):
-    """An image with its ground truth."""
-
-    name: str
-    image: Array
-    """uint8 (H, W, 3)."""
-    mask: Array
-    """(H, W): 0 and 1, or class indices; 255 is ignored."""
-
-
-def draw_comparison(rows: Sequence[tuple[Photograph, Mapping[str, Array]]], classes: int = 1) -> Figure:
-    """Draw photographs with ground truth and the predictions of several methods, one row each.
-
-    Args:
-        rows: A photograph, and predictions by title: probabilities in [0, 1], (H, W), or class indices.
-        classes: 1, or the number of classes.
-    """
-    figure, grid = image_panels([[photograph.mask] for photograph, _ in rows], 2 + len(rows[0][1]))
-    for axes, (photograph, predictions) in zip(grid, rows, strict=True):
-        _draw_photograph(axes, photograph, classes)
-        for axis, (title, prediction) in zip(axes[2:], predictions.items(), strict=True):
-            draw_map(axis, prediction, title, classes)
-    return figure
 
 
 def draw_sheet(title: str, rows: Sequence[Sequence[tuple[str, Array, Array]]]) -> Figure:
@@ -124,13 +99,6 @@ def plots(count: int, title: str, share_y: bool = False) -> tuple[Figure, Sequen
         axis.yaxis.label.set_size(SIZE)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _draw_photograph(axes: Sequence[Axes], photograph: Photograph, classes: int) -> None:
-    """Draw an image and its ground truth into the first two panels."""
-    axes[0].imshow(photograph.image)
-    axes[0].set_title(photograph.name, fontsize=SIZE)
-    draw_map(axes[1], photograph.mask, "ground truth", classes)
 
 
 def draw_map(axis: Axes, values: Array, title: str, classes: int = 1, **place: Any) -> None:

@@ -19,6 +19,16 @@ MARGIN = 8  # pixels between panels
 HIGHEST = 1.6  # a panel is at most so many times as high as it is wide
 
 
+class Photograph(NamedTuple):
+    """An image with its ground truth."""
+
+    name: str
+    image: Array
+    """uint8 (H, W, 3)."""
+    mask: Array
+    """(H, W): 0 and 1, or class indices; 255 is ignored."""
+
+
 class Panel(NamedTuple):
     """An image with a title above it."""
 
@@ -65,7 +75,7 @@ def map_pixels(values: Array, classes: int = 1) -> Array:
     return pixels
 
 
-def draw_sheet(rows: Sequence[Sequence[Panel | Words]], width: int = 240) -> Image.Image:
+def draw_panels(rows: Sequence[Sequence[Panel | Words]], width: int = 240) -> Image.Image:
     """Draw panels in rows, each row as high as its highest image needs.
 
     Args:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.optim import Optimizer
 
 from spatialseg.report.anatomy import draw_predictions
-from spatialseg.report.pictures import Photograph
+from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunFolder
 from spatialseg.run.loggers import mirrors
 from spatialseg.run.media import test_table, thumbnails, validation_panels

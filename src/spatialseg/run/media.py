@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spatialseg.report.anatomy import dissect, draw_anatomy, weigh
-from spatialseg.report.pictures import Photograph
-from spatialseg.report.sheet import IGNORE_INDEX, coloured, map_pixels
+from spatialseg.report.sheet import IGNORE_INDEX, Photograph, coloured, map_pixels
 from spatialseg.scores import Scores
 
 if TYPE_CHECKING:
