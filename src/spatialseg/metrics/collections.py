@@ -1,6 +1,6 @@
 """The sets of measures that papers print."""
 
-from importlib import import_module
+from pkgutil import resolve_name
 
 from torchmetrics import Metric, MetricCollection
 
@@ -45,6 +45,5 @@ def _metric(measuring: type[Measuring], ignore_index: int | None) -> Metric:
     """Make the metric that a class is registered with."""
     if measuring.metric == IMAGE_MEAN:
         return ImageMean(measuring, Conventions(ignore_index=ignore_index))
-    module, _, name = measuring.metric.rpartition(".")
-    metric: Metric = getattr(import_module(module), name)(ignore_index=ignore_index)
+    metric: Metric = resolve_name(measuring.metric)(ignore_index=ignore_index)
     return metric

@@ -106,25 +106,21 @@ class Structure(Measuring):
         return ImageValues({"s_measure": structure_measure_from_sums(counts, conventions.alpha)})
 
 
-class Thresholded(Measuring):
-    """The base of families at 256 thresholds, which are counted together."""
-
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
-        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
-        return level_histograms_of(maps)
-
-
 @register_measure(
     Measure("e_adaptive", "E adp"),
     Measure("e_mean", "E mean"),
     Measure("e_max", "E max", "higher", "mean curve", ("e",)),
     metric="spatialseg.metrics.classes.EnhancedAlignmentMeasure",
 )
-class EnhancedAlignment(Thresholded):
+class EnhancedAlignment(Measuring):
     """The E-measure (Fan et al., IJCAI 2018)."""
 
     curves = ("e",)
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
+        return level_histograms_of(maps)
 
     @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
@@ -140,10 +136,15 @@ class EnhancedAlignment(Thresholded):
     Measure("f_max", "F max", "higher", "mean curve", ("f",)),
     metric="spatialseg.metrics.classes.SaliencyFMeasure",
 )
-class SaliencyF(Thresholded):
+class SaliencyF(Measuring):
     """The F-measure of thresholded maps (Achanta et al., CVPR 2009)."""
 
     curves = ("f", "precision", "recall")
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
+        return level_histograms_of(maps)
 
     @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:

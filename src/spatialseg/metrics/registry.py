@@ -41,7 +41,7 @@ class Measuring:
 
     @staticmethod
     def count(maps: Maps, conventions: Conventions) -> Tensor:
-        """Return what is counted in each image, (N, ...); classes that count alike share the function."""
+        """Return what is counted in each image, (N, ...)."""
         raise NotImplementedError
 
     @staticmethod
