@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from spatialseg.conventions import DEFAULT, PRESETS, Conventions
 from spatialseg.data.files import few, list_images, read_map, read_mask
 from spatialseg.data.source import DataError
 from spatialseg.functional.dispatch import one_thread
-from spatialseg.metrics.conventions import DEFAULT, PRESETS, Conventions
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores

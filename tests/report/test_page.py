@@ -16,7 +16,6 @@ from spatialseg.report.sheet import map_pixels
 from .runs import make_run
 from .scores import make_scores
 
-
 MANY = 13  # pictures in a row, as six runs have
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from spatialseg.conventions import Conventions
 from spatialseg.metrics.base import ImageMean
-from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.measures import (
     AbsoluteError,
     BoundaryF,
