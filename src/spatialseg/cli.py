@@ -9,7 +9,7 @@ COMMANDS = {
     "fit": ("run.cli", "train a network, test its best checkpoint, and say where the results are"),
     "validate": ("run.cli", "score a checkpoint on the validation images"),
     "test": ("run.cli", "score a checkpoint on the test images with every measure"),
-    "predict": ("run.cli", "write the predictions of a checkpoint as PNG files"),
+    "predict": ("predict", "write what a trained network sees in images: maps, masks, cut-outs, overlays"),
     "score": ("score", "score saliency maps on disk against masks on disk"),
     "compare": ("compare", "show runs side by side: measures, differences, pictures"),
     "explain": ("explain", "draw how one image's score comes about, and where losses push"),
