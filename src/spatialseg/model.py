@@ -340,7 +340,7 @@ def as_pixels(image: Picture) -> Tensor:
         elif array.dtype != np.uint8:
             raise ValueError(f"an image is uint8, or floating in [0, 1], got {array.dtype}")
         array = np.broadcast_to(array, (*array.shape[:2], 3))
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
 
 def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device | None = None) -> Model:
