@@ -10,6 +10,7 @@ COMMANDS = {
     "validate": ("run.cli", "score a checkpoint on the validation images"),
     "test": ("run.cli", "score a checkpoint on the test images with every measure"),
     "predict": ("predict", "write what a trained network sees in images: maps, masks, cut-outs, overlays"),
+    "export": ("export", "hand a trained network on: ONNX, torch.export, segmentation-models-pytorch"),
     "score": ("score", "score saliency maps on disk against masks on disk"),
     "compare": ("compare", "show runs side by side: measures, differences, pictures"),
     "explain": ("explain", "draw how one image's score comes about, and where losses push"),
