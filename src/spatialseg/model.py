@@ -137,6 +137,11 @@ class Model(nn.Module):
         """Where the network is; `model.to(device)` moves it."""
         return self.mean.device
 
+    @property
+    def pixels_at_once(self) -> int:
+        """How many pixels in a batch suit the device: on a CPU those whose features its caches hold."""
+        return 2**18 if self.device.type == "cpu" else 2**21
+
     def forward(self, image: Tensor) -> Tensor:
         """Map a batch of RGB images (N, 3, H, W), sides multiples of the stride, to logits (N, classes, H, W).
 
@@ -218,7 +223,7 @@ class Model(nn.Module):
         tile = -(-inference.tile // self.stride) * self.stride
         overlap = tile // 4 if inference.overlap is None else inference.overlap
         overlap = min(-(-overlap // self.stride) * self.stride, tile - self.stride)
-        batch = max(1, 2**20 // tile**2)
+        batch = max(1, self.pixels_at_once // tile**2)
         for band in predict_tiled(
             image, lambda tiles: self._of_tiles(tiles, inference), tile, overlap, self.stride, batch
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,11 @@ def save(picture: Image.Image, path: Path) -> None:
     """Write a picture beside its place and move it there when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    options = {"quality": 92} if path.suffix == ".jpg" else {"compress_level": 1}  # half the time of 6, a fifth larger
+    options: dict[str, int] = {"quality": 92}
+    if (
+        path.suffix == ".png"
+    ):  # runs of equal bytes alone: maps are as small as by zlib's default, in a quarter of the time
+        options = {"compress_level": 1, "compress_type": zlib.Z_RLE}
     try:
         picture.save(beside, "JPEG" if path.suffix == ".jpg" else "PNG", **options)
         os.replace(beside, path)
