@@ -33,7 +33,7 @@ help: ## Print this list
 	@echo "  DATA   data set, now $(DATA); there are: $(DATASETS)"
 	@echo "  SEED   seed of everything random, now $(SEED)"
 	@echo "  RESUME run folder to go on with, or last: the newest unfinished run of EXP, DATA and SEED"
-	@echo '  RUNS   runs to compare, the baseline first: folders, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
+	@echo '  RUNS   runs to compare, the baseline first: folders, also of scores, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
 	@echo "  RUN    run to predict with or to export: a folder, or EXPERIMENT/DATA, now $(RUN)"
 	@echo "  IN     images to predict: files, folders, patterns; OUT is the folder of what comes out, now $(OUT)"
 	@echo "  FORMAT of an export, now $(FORMAT); there are: onnx torch smp"
@@ -96,9 +96,10 @@ evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one
 tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
 	@$(BIN)/python -m spatialseg tables
 
-bench: $(STAMP) ## Time losses and measures against their peers; results go to benchmarks/results
+bench: $(STAMP) ## Time losses and measures against their peers, and what loggers cost; results go to benchmarks/results
 	@$(BIN)/python benchmarks/losses.py
 	@$(BIN)/python benchmarks/measures.py
+	@$(BIN)/python benchmarks/loggers.py
 
 fidelity: $(STAMP) ## Compare the loss with the measure on predictions of DATA at several stages of training EXP
 	@$(MAKE) --no-print-directory train ARGS='--experiment fidelity_$(EXP) --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.filename=stage_{epoch:02d} --trainer.callbacks.auto_insert_metric_name=false --trainer.callbacks.save_top_k=-1 $(ARGS)'
