@@ -53,7 +53,7 @@ def test_seeds_are_folded_and_the_better_run_is_marked(runs, capsys):
 def test_single_runs_say_nothing_about_seeds(runs):
     entries = open_entries(["bce/shapes/seed0", "bce/shapes/seed2"], runs)
     assert [entry.arm.name for entry in entries] == ["bce seed0", "bce seed2"]
-    table = tabulate_differences(entries)
+    table = tabulate_differences([entry.arm for entry in entries])
     assert "p_value" not in [column.key for column in table.columns] and len(table.rows) == 4
 
 
@@ -64,7 +64,7 @@ def test_runs_of_several_classes_are_compared(tmp_path):
     scores = make_scores(1, classes=("road", "car"))
     ratios = [scores.columns[f"intersection/{c}"].sum() / scores.columns[f"union/{c}"].sum() for c in ("road", "car")]
     assert tabulate_figures(entries).rows[1]["iou"] == pytest.approx(np.mean(ratios))
-    assert len(tabulate_differences(entries).rows) == 3
+    assert len(tabulate_differences([entry.arm for entry in entries]).rows) == 3
 
 
 def damage(scores: Scores, how: str) -> Scores:
@@ -173,6 +173,14 @@ def test_scored_maps_stand_beside_runs(beside, capsys):
     assert rows[0]["weighted_f_cut"] == pytest.approx(rows[0]["weighted_f"] + 0.1)
     page = (beside / "runs" / "comparison" / "comparison.html").read_text(encoding="utf-8")
     assert page.count("<img") == 2 * (2 + 2 * 2 + 2) and "<h1>bce, peer on shapes</h1>" in page
+
+
+def test_maps_may_be_called_otherwise_than_their_images(beside, capsys):
+    for path in (beside / "peer").iterdir():
+        path.rename(path.with_name(f"{path.stem}_sal.png"))
+    score(["--pred", "peer", "--gt", "masks", "--pred-suffix", "_sal", "--out", "again", *QUICK])
+    main(["bce/shapes", "again/peer", "--images", "1"])
+    assert "comparison.png" in capsys.readouterr().out
 
 
 def test_a_folder_of_scores_is_all_its_methods(beside, capsys):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spatialseg.conventions import Conventions
 from spatialseg.report.entries import CUT, Entry, open_entries
-from spatialseg.report.statistics import RESAMPLES, differences
+from spatialseg.report.statistics import RESAMPLES, Arm, differences
 from spatialseg.report.table import Cell, Column, Table, columns_of
 from spatialseg.run.folder import RunError
 
@@ -46,9 +46,8 @@ def tabulate_figures(entries: Sequence[Entry]) -> Table:
     return Table(columns, rows, f"{len(first)} test images", caption, facts={"conventions": first.conventions})
 
 
-def tabulate_differences(entries: Sequence[Entry]) -> Table:
-    """Return by how much each later entry differs from the first, a row per measure."""
-    arms = [entry.arm for entry in entries]
+def tabulate_differences(arms: Sequence[Arm]) -> Table:
+    """Return by how much each later arm differs from the first, a row per measure."""
     rows: list[dict[str, Any]] = []
     for arm in arms[1:]:
         for each in differences(arms[0], arm):
@@ -243,7 +242,7 @@ def main(args: Sequence[str]) -> None:
         parser.error(str(error))
     tables = {"comparison": tabulate_figures(entries)}
     if len(entries) > 1:
-        tables["differences"] = tabulate_differences(entries)
+        tables["differences"] = tabulate_differences([entry.arm for entry in entries])
     for stem, table in tables.items():
         table.print()
         table.write(out, stem, FORMATS)

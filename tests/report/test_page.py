@@ -50,7 +50,8 @@ def page(tmp_path_factory) -> str:
 
 def page_of(runs, *experiments: str) -> str:
     entries = open_entries([f"{experiment}/shapes" for experiment in experiments], runs)
-    tables = [tabulate_figures(entries)] + ([tabulate_differences(entries)] if len(entries) > 1 else [])
+    arms = [entry.arm for entry in entries]
+    tables = [tabulate_figures(entries)] + ([tabulate_differences(arms)] if len(arms) > 1 else [])
     grey = map_pixels(np.linspace(0, 1, 900).reshape(30, 30))
     pictures = [Picture("image", grey), *MANY * [Picture("map", grey)]]
     return make_page(entries, tables, [Example("sparrow", pictures, [Picture("bce: 0.5", grey)])])

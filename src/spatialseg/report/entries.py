@@ -99,12 +99,18 @@ def _open_scored(index: Sequence[Mapping[str, Any]], images: Sequence[str] | Non
         scores = Scores.load(folder, f"images_{method}_{dataset}")
         if images is not None and set(images) <= set(scores.names):
             scores = scores.take(images)
-        place = Path(row["maps"])
-        maps = {path.stem: path for path in sorted(place.iterdir())} if place.is_dir() else {}
+        maps = _maps_of(row["maps"])
         entries.append(Entry(Arm(method, {0: scores}), [], maps, dataset, str(folder / method)))
     if images is not None and len({entry.data for entry in entries}) > 1:
         entries = [entry for entry in entries if entry.arm.first_seed.names == list(images)] or entries
     return entries
+
+
+def _maps_of(place: str | Mapping[str, str]) -> dict[str, Path]:
+    """Return where the maps are, by image, those that are still there."""
+    if isinstance(place, str):
+        return {path.stem: path for path in sorted(Path(place).glob("*"))}
+    return {name: Path(path) for name, path in place.items() if Path(path).is_file()}
 
 
 def _labels(runs: Sequence[RunFolder]) -> list[str]:
