@@ -47,7 +47,8 @@ for name in set(available_losses()) - {"ce"}:
 metrics = saliency_metrics(full=True)
 metrics.update(logits.sigmoid(), target)
 print(len(metrics.compute()))
-for command in (["score", "--pred", "maps", "--gt", "masks"], ["fit"], ["explain", "a", "b"]):
+one = ["maps/one.png", "masks/one.png", "--pred", "maps/one.png"]
+for command in (["score", "--pred", "maps", "--gt", "masks"], ["fit"], ["explain", *one, "--losses"]):
     try:
         main(command)
     except SystemExit as stopped:

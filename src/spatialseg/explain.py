@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spatialseg.data.files import read_image, read_map, read_mask
+from spatialseg.extras import how_to_install
 from spatialseg.report.anatomy import LOSSES, dissect, draw_anatomy
 from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunError, RunFolder, find_runs
@@ -102,7 +103,8 @@ def main(args: Sequence[str] | None = None) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         draw_anatomy(photograph, anatomy, width=300).save(out)
     except (ValueError, TypeError, ImportError, OSError) as error:
-        parser.exit(2, f"spatialseg explain: {error}\n")
+        advice = how_to_install(error) if isinstance(error, ModuleNotFoundError) else None
+        parser.exit(2, f"spatialseg explain: {advice or error}\n")
     for name, value in anatomy.describe().items():
         print(f"{name:24} {value}")
     print(f"Written: {out}")
