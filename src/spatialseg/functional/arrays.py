@@ -40,3 +40,9 @@ def positive(count: Array) -> Array:
 def nonzero(count: Array) -> Array:
     """Return the count, 1 where it is 0; NaN stays."""
     return where(count == 0, 1.0, count)
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """Return a context in which operations on the device compute in the types that they are given."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type if known else "cpu", enabled=False)

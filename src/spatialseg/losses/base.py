@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from spatialseg.functional.arrays import without_autocast
 from spatialseg.functional.one_vs_rest import one_vs_rest
 
 
@@ -46,7 +47,7 @@ class SegmentationLoss(nn.Module):
             ValueError: Shapes do not fit, the target holds other values, or this loss does not take that many channels.
         """
         logits, target = self.check(logits, target)
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device):
             return self.compute(logits, target)
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:

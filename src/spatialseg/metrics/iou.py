@@ -26,6 +26,7 @@ class MeanIoU(Metric):
         threshold: Probability at which a pixel of a foreground map is foreground.
         ignore_index: Target value of the pixels that take no part.
         average: With several classes, their unweighted mean (`"macro"`) or a value for each (`"none"`).
+        validate_args: Look at the values of every batch, which makes an accelerator wait.
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
 
@@ -48,6 +49,7 @@ class MeanIoU(Metric):
         threshold: float = 0.5,
         ignore_index: int | None = 255,
         average: str = "macro",
+        validate_args: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,6 +58,7 @@ class MeanIoU(Metric):
         self.threshold = threshold
         self.ignore_index = ignore_index
         self.average = average
+        self.validate_args = validate_args
         self.add_state("intersection", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("union", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
         tell_apart(self, (classes, threshold, ignore_index))
@@ -81,7 +84,12 @@ class MeanIoU(Metric):
             target: Values 0 and 1, or with several classes the class index; or `ignore_index`; (N, H, W).
         """
         intersection, union = intersection_and_union(
-            prediction, target, classes=self.classes, threshold=self.threshold, ignore_index=self.ignore_index
+            prediction,
+            target,
+            classes=self.classes,
+            threshold=self.threshold,
+            ignore_index=self.ignore_index,
+            validate_args=self.validate_args,
         )
         self.intersection = self.intersection + intersection.sum(dim=0)
         self.union = self.union + union.sum(dim=0)
