@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class TableSpec:
         shared: What all arms have in common, over the experiments' base and the data overlay.
         learning_rates: What each arm chooses from on validation; none to leave the rate as it is.
         few_seeds: Arms that get the first three seeds only.
+        candidates: Arms that are only tuned, on validation: what was tried on the way to a recipe.
     """
 
     name: str
@@ -53,6 +55,7 @@ class TableSpec:
     shared: dict[str, Any] = field(default_factory=dict)
     learning_rates: list[float] = field(default_factory=list)
     few_seeds: list[str] = field(default_factory=list)
+    candidates: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, name: str) -> "TableSpec":
@@ -69,7 +72,7 @@ class TableSpec:
             raise EvidenceError(f"there is no table {name!r} in {path.parent}; there are: {known}") from None
         except (TypeError, yaml.YAMLError) as error:
             raise EvidenceError(f"{path}: {error}") from error
-        for arm in (spec.baseline, *spec.few_seeds):
+        for arm in (spec.baseline, *spec.few_seeds, *spec.candidates):
             if arm not in spec.arms:
                 raise EvidenceError(f"{path}: there is no arm {arm!r} among {', '.join(spec.arms)}")
         return spec
@@ -82,7 +85,7 @@ class TableSpec:
         for place, seed in enumerate(self.seeds):
             for data in self.data:
                 for arm in self.arms:
-                    if place < 3 or arm not in self.few_seeds:
+                    if arm not in self.candidates and (place < 3 or arm not in self.few_seeds):
                         yield EvidenceRun(self, data, arm, seed)
 
 
@@ -146,7 +149,9 @@ class EvidenceRun:
         configs = [EXPERIMENTS / "base.yaml", EXPERIMENTS / "data" / f"{self.data}.yaml"]
         for name, content in (("shared", self.spec.shared), (self.experiment, settings)):
             configs.append(folder / f"{name}.yaml")
-            configs[-1].write_text(yaml.safe_dump(content, sort_keys=False))
+            text = yaml.safe_dump(content, sort_keys=False)
+            if not configs[-1].is_file() or configs[-1].read_text() != text:  # another run may be reading it
+                configs[-1].write_text(text)
         command = [sys.executable, "-m", "spatialseg", "fit"]
         command += [part for path in configs for part in ("--config", str(path))]
         command += ["--seed_everything", str(self.seed), "--runs", str(runs)]
@@ -173,33 +178,52 @@ class EvidenceRun:
         (self.record / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def make(spec: TableSpec, runs: Path, limit: int | None = None) -> None:
+def make(spec: TableSpec, runs: Path, limit: int | None = None, jobs: int = 1) -> None:
     """Make the runs of a table that are missing.
 
     Args:
         spec: The table.
         runs: Folder of run folders.
         limit: How many runs to make at most.
+        jobs: How many to make at a time: a small network leaves most of an accelerator idle.
 
     Raises:
-        EvidenceError: A run failed; the message says where its output is.
+        EvidenceError: A run failed; the message says where its output is. Runs that were begun are finished first.
     """
     missing = [run for run in spec.runs() if not run.done]
     print(f"{spec.name}: {len(missing)} of {len(list(spec.runs()))} runs are missing", flush=True)
+    start = time.monotonic()
     seconds: list[float] = []
-    for place, run in enumerate(missing[:limit]):
-        start = time.monotonic()
-        command = run.command(runs)
-        log = runs / "tables" / spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
-        with log.open("a") as output:
-            status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
-        finished = next((folder for folder in run.folders(runs) if folder.finished), None)
-        if status or finished is None:
-            raise EvidenceError(f"{run.experiment} on {run.data} stopped with status {status}; its output is in {log}")
-        run.keep(finished)
-        seconds.append(time.monotonic() - start)
-        left = sum(seconds) / len(seconds) * (len(missing) - place - 1) / 3600
+
+    def make_and_tell(run: EvidenceRun) -> None:
+        began = time.monotonic()
+        _make_one(run, runs)
+        seconds.append(time.monotonic() - began)
+        left = (time.monotonic() - start) / len(seconds) * (len(missing) - len(seconds)) / 3600
         print(f"{_line(run)}  {seconds[-1] / 60:.1f} min, {left:.1f} h left", flush=True)
+
+    rates = [run for run in missing[:limit] if run.rate is not None]
+    others = missing[len(rates) : limit]  # which wait for their arm's rate
+    for part in (rates, others):
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(make_and_tell, run) for run in part]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _make_one(run: EvidenceRun, runs: Path) -> None:
+    command = run.command(runs)
+    log = runs / "tables" / run.spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
+    with log.open("a") as output:
+        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+    finished = next((folder for folder in run.folders(runs) if folder.finished), None)
+    if status or finished is None:
+        raise EvidenceError(f"{run.experiment} on {run.data} stopped with status {status}; its output is in {log}")
+    run.keep(finished)
 
 
 def _line(run: EvidenceRun) -> str:
@@ -227,6 +251,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("table", help="name of the table")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
     parser.add_argument("--limit", type=int, help="make at most so many runs")
+    parser.add_argument("--jobs", type=int, default=1, help="make so many runs at a time (default: 1)")
     parser.add_argument("--plan", action="store_true", help="only list the runs and whether they are done")
     options = parser.parse_args(args)
     try:
@@ -235,6 +260,6 @@ def main(args: Sequence[str]) -> None:
             for run in spec.runs():
                 print(_line(run) if run.done else f"{run.experiment} on {run.data}, seed {run.seed}: missing")
         else:
-            make(spec, options.runs, options.limit)
+            make(spec, options.runs, options.limit, options.jobs)
     except EvidenceError as error:
         parser.error(str(error))

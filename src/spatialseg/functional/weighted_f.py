@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import nonzero, where, without_autocast
+from spatialseg.functional.arrays import nonzero, where
 from spatialseg.functional.dispatch import gathered, operator, per_image, quick
 from spatialseg.functional.distance import distance_to_foreground, neighbour_offsets
 from spatialseg.functional.maps import Maps, as_mask, plain_scale, to_probability
@@ -263,11 +263,16 @@ def _gaussian(window: int, sigma: float) -> list[float]:
 
 
 def _smooth(maps: Tensor, weights: list[float]) -> Tensor:
-    """Convolve (N, H, W) with the Gaussian K, with zero padding: down the columns, then across the rows."""
-    kernel, radius = torch.tensor(weights, dtype=maps.dtype, device=maps.device), len(weights) // 2
-    with without_autocast(maps.device):
-        down = F.conv2d(maps[:, None], kernel.view(1, 1, -1, 1), padding=(radius, 0))
-        return F.conv2d(down, kernel.view(1, 1, 1, -1), padding=(0, radius))[:, 0]
+    """Convolve (N, H, W) with the Gaussian K, with zero padding: down the columns, then across the rows.
+
+    A sum of shifted maps; a GPU's convolution rounds to ten bits (TF32) unless the whole process forbids it.
+    """
+    radius = len(weights) // 2
+    padded = F.pad(maps, (radius, radius, radius, radius))
+    height, width = maps.shape[1:]
+    down: Any = sum(weight * padded[:, step : step + height] for step, weight in enumerate(weights))
+    across: Tensor = sum(weight * down[:, :, step : step + width] for step, weight in enumerate(weights))
+    return across
 
 
 def _needed_distance(foreground: Tensor, importance: Importance, distance: Tensor | None) -> Tensor | None:

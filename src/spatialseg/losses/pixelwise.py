@@ -68,7 +68,7 @@ class CrossEntropyLoss(SegmentationLoss):
 
 @register_loss("focal")
 class FocalLoss(SegmentationLoss):
-    r"""Focal loss :math:`-\alpha_t (1 - p_t)^\gamma \log p_t`, eq. 5 of the paper, mean over the pixels (torchvision's).
+    r"""Focal loss :math:`-\alpha_t (1 - p_t)^\gamma \log p_t`, eq. 5, mean over the pixels (torchvision's).
 
     Several classes: the sigmoid form of each class against the rest, mean over the classes, as in SMP, whose own form
     copies to the host.
