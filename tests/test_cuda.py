@@ -65,7 +65,7 @@ def test_losses_and_their_gradients(name, channels):
     target[0, :5, :7] = 255
     results = []
     for device in ("cpu", "cuda"):
-        given = logits.to(device).requires_grad_()
+        given = logits.to(device, copy=True).requires_grad_()
         loss = build_loss(name).to(device)
         value = loss.total(loss.terms(given, target.to(device)))
         value.backward()

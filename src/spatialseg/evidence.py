@@ -175,6 +175,7 @@ class EvidenceRun:
             scores.measures = tuple(each for each in scores.measures if not dropped & set(each.of))
             scores.save(self.record)
         summary = {"table": self.spec.name, "arm": self.arm, "rate": self.chosen_rate(), **run.read_summary()}
+        summary.pop("best_checkpoint", None)  # stays where it was made
         (self.record / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
