@@ -43,6 +43,7 @@ class TableSpec:
         shared: What all arms have in common, over the experiments' base and the data overlay.
         learning_rates: What each arm chooses from on validation; none to leave the rate as it is.
         few_seeds: Arms that get the first three seeds only.
+        recipe: The arm whose gain over each of the others is tabled; "" for none.
         candidates: Arms that are only tuned, on validation: what was tried on the way to a recipe.
     """
 
@@ -55,6 +56,7 @@ class TableSpec:
     shared: dict[str, Any] = field(default_factory=dict)
     learning_rates: list[float] = field(default_factory=list)
     few_seeds: list[str] = field(default_factory=list)
+    recipe: str = ""
     candidates: list[str] = field(default_factory=list)
 
     @classmethod
@@ -72,7 +74,7 @@ class TableSpec:
             raise EvidenceError(f"there is no table {name!r} in {path.parent}; there are: {known}") from None
         except (TypeError, yaml.YAMLError) as error:
             raise EvidenceError(f"{path}: {error}") from error
-        for arm in (spec.baseline, *spec.few_seeds, *spec.candidates):
+        for arm in (spec.baseline, *filter(None, [spec.recipe]), *spec.few_seeds, *spec.candidates):
             if arm not in spec.arms:
                 raise EvidenceError(f"{path}: there is no arm {arm!r} among {', '.join(spec.arms)}")
         return spec
