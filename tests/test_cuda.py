@@ -3,12 +3,11 @@
 import pytest
 import torch
 from lightning import Trainer
-from torchmetrics import Metric
 
 from spatialseg.functional import distance_to_foreground, weighted_f_measure
 from spatialseg.losses import LossTerm, available_losses, build_loss
 from spatialseg.losses.registry import loss_class
-from spatialseg.metrics.registry import measuring_classes
+from spatialseg.metrics import saliency_metrics
 from spatialseg.task import SegmentationTask
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -30,13 +29,13 @@ def plain_arithmetic():
     torch.backends.cudnn.allow_tf32 = before
 
 
-@pytest.mark.parametrize("cls", [cls for cls in measuring_classes() if issubclass(cls, Metric)])
-def test_measures_are_those_of_the_cpu(cls):
+@pytest.mark.parametrize("name", saliency_metrics(full=True))
+def test_measures_are_those_of_the_cpu(name):
     prediction, target = blobs(3, 97, 130), (blobs(3, 97, 130, seed=1) > 0.55).long()
     target[0, :9, :20] = 255
     values = []
     for device in ("cpu", "cuda"):
-        metric = cls().to(device)
+        metric = saliency_metrics(full=True)[name].to(device)
         metric.update(prediction.to(device), target.to(device))
         value = metric.compute()
         values.append(value if isinstance(value, dict) else {"value": value})

@@ -1,8 +1,8 @@
 """One image after the other: what is counted in each, and the scores of all that follow."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from spatialseg.functional.maps import as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
 from spatialseg.metrics.conventions import DEFAULT, Conventions
 from spatialseg.metrics.registry import Measuring, measuring_classes
-from spatialseg.scores import Array, Scores
+from spatialseg.scores import FACTS, Array, Scores
 
 AT_ONCE = 64  # images whose measures are computed together, which takes little longer than for one
 
@@ -21,12 +21,13 @@ class ImageCounts(NamedTuple):
     """What is counted in one image; small, whatever its size."""
 
     name: str
-    size: tuple[int, int]
-    """Height and width in pixels."""
+    height: int
+    """In pixels, as is the width."""
+    width: int
     foreground: float
     """Share of foreground, of all classes but the first."""
-    counts: dict[Callable[..., Any], Tensor]
-    """What each counting function of the registered classes returns: (1, ...), or a row per class."""
+    counts: list[Tensor]
+    """What each registered class that is taken counts: (1, ...), or a row per class."""
 
 
 def count_image(
@@ -53,11 +54,11 @@ def count_image(
     if classes > 1:
         winner = prediction.argmax(dim=1) == torch.arange(classes, device=target.device).view(-1, 1, 1)
         kinds["hard"] = as_maps(winner.float(), soft[1], ignore_index=conventions.ignore_index)
-    counts = {cls.count: cls.count(kinds[kind], conventions) for cls, kind in _taken(classes)}
+    counts = [cls.count(kinds[kind], conventions) for cls, kind in _taken(classes)]
     foreground = maps.foreground[1:] if classes > 1 else maps.foreground
     pixels = target.numel() if maps.valid is None else int(maps.valid[0].sum())
     height, width = target.shape[1:]
-    return ImageCounts(name, (height, width), int(foreground.sum()) / max(pixels, 1), counts)
+    return ImageCounts(name, height, width, int(foreground.sum()) / max(pixels, 1), counts)
 
 
 def scores_of(
@@ -87,14 +88,12 @@ def _taken(classes: int) -> list[tuple[type[Measuring], str]]:
 
 def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: Sequence[str]) -> Scores:
     classes = len(class_names)
-    sizes = np.array([image.size for image in images], dtype=np.float64)
-    foreground = np.array([image.foreground for image in images])
-    facts: dict[str, Array] = {"height": sizes[:, 0], "width": sizes[:, 1], "foreground": foreground}
+    facts = {name: np.array([getattr(image, name) for image in images], dtype=np.float64) for name in FACTS}
     columns: dict[str, Array] = {}
     curves: dict[str, Array] = {}
     taken = [cls for cls, _ in _taken(classes)]
-    for cls in taken:
-        values = cls.values(torch.cat([image.counts[cls.count] for image in images]), conventions)
+    for cls, counts in zip(taken, zip(*(image.counts for image in images), strict=True), strict=True):
+        values = cls.values(torch.cat(counts), conventions)
         columns |= {name: value.numpy() for name, value in values.columns.items()}
         curves |= {name: value.numpy() for name, value in values.curves.items()}
     measures = tuple(measure for cls in taken for measure in cls.measures if measure.name in columns)
