@@ -191,7 +191,8 @@ def f_measure_from_counts(counts: WeightedCounts, beta2: float = 1.0, smooth: fl
     f = ((1 + beta2) * tp + smooth) / nonzero(beta2 * positives + predicted)
     precision, recall = (tp + smooth) / nonzero(predicted), (tp + smooth) / nonzero(true)
     if smooth == 0:
-        f, precision, recall = (where(positives == 0, math.nan, value) for value in (f, precision, recall))
+        empty = positives == 0
+        f, precision, recall = (where(empty, math.nan, value) for value in (f, precision, recall))
     return WeightedFMeasureResult(f, precision, recall)
 
 
