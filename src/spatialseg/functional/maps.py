@@ -109,11 +109,10 @@ def as_maps(
         prediction = prediction.float()
 
     mask, found = as_mask(target, ignore_index)
-    scale = plain_scale(prediction)
     if normalize or not grey:
-        ends, unsound = inspect(prediction, mask)
-        found = torch.cat([found, unsound[None]])
-        scale = _stretched(scale, ends) if normalize else scale
+        scale, unsound = inspect(prediction, mask)
+        found = found if grey else torch.cat([found, unsound[None]])
+    scale = scale if normalize else plain_scale(prediction)
     unknown, ignored, *unsound = found.tolist()
     for image, wrong in enumerate(unsound[0] if unsound else ()):
         if wrong:
@@ -166,21 +165,27 @@ def _scalar(value: int, dtype: torch.dtype) -> Any:  # noqa: ANN401
 
 
 def _inspect_by_tensors(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the extremes of the pixels that count, (N, 2), and whether any pixel leaves [0, 1], (N,), int64."""
-    lowest, highest = 0, 255 if prediction.dtype is torch.uint8 else 1
+    """Return the scale (see `Maps`) by which the extremes of the pixels that count become 0 and 1; and whether any
+    pixel leaves [0, 1], (N,), int64.
+    """
+    grey = prediction.dtype is torch.uint8
+    highest = 255 if grey else 1
     low = prediction.masked_fill(mask == 2, highest).amin(dim=(1, 2))
-    high = prediction.masked_fill(mask == 2, lowest).amax(dim=(1, 2))
+    high = prediction.masked_fill(mask == 2, 0).amax(dim=(1, 2))
     varied = low < high
-    unsound = ~((prediction >= lowest) & (prediction <= highest))
-    ends = torch.stack([low.where(varied, lowest), high.where(varied, highest)], dim=1)
-    return ends, unsound.flatten(1).any(dim=1).long()
+    low, high = low.where(varied, 0), high.where(varied, highest)
+    unsound = ~((prediction >= 0) & (prediction <= highest)).flatten(1).all(dim=1)
+    if not grey:
+        return torch.stack([low, high - low], dim=1), unsound.long()
+    low, high = low.double()[:, None] / 255, high.double()[:, None] / 255
+    return ((plain_scale(prediction) - low) / (high - low)).clamp(0, 1), unsound.long()
 
 
 def _inspect_by_kernel(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     bits, lowest, highest = _BITS[prediction.dtype]
-    ends = torch.empty(len(mask), 2, dtype=bits)
-    unsound = per_image(kernels.inspection.inspect, prediction.view(bits), mask, lowest, highest, ends)
-    return ends.view(prediction.dtype), gathered(unsound, np.int64)
+    scale = torch.empty_like(plain_scale(prediction), memory_format=torch.contiguous_format)
+    unsound = per_image(kernels.inspection.inspect, prediction.view(bits), mask, lowest, highest, scale)
+    return scale, gathered(unsound, np.int64)
 
 
 # The type of the integers that are ordered as the values in [0, 1] are, the lowest of all, and that of the value 1.
@@ -191,17 +196,6 @@ _BITS = {
 }
 sort_out = operator("sort_out", _sort_out_by_tensors, _sort_out_by_kernel)
 inspect = operator("inspect", _inspect_by_tensors, _inspect_by_kernel)
-
-
-def _stretched(scale: Tensor, ends: Tensor) -> Tensor:
-    """Return the scale (see `Maps`) by which the extremes, which may be overwritten, become 0 and 1."""
-    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
-    if ends.dtype is not torch.uint8:
-        low, high = quick(ends).T
-        high -= low
-        return ends
-    low, high = quick(ends.double()).T[..., None] / 255
-    return tensor(((quick(scale) - low) / (high - low)).clip(0, 1))
 
 
 def plain_scale(prediction: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ def sort_out(target: Array, left_out: float, ignores: bool, out: Array) -> tuple
 
 
 @njit(cache=True, nogil=True)
-def inspect(bits: Array, mask: Array, lowest: int, highest: int, ends: Array) -> bool:
-    """Find the lowest and the highest value of the pixels that count, and tell whether any value at all is unsound.
+def inspect(bits: Array, mask: Array, lowest: int, highest: int, scale: Array) -> bool:
+    """Find the scale that stretches the values of the pixels that count, and tell whether any value at all is unsound.
 
     Args:
         bits: Grey levels, (H, W); or the bits, as integers, of floating-point numbers. Those in [0, 1] are ordered as
@@ -44,7 +44,7 @@ def inspect(bits: Array, mask: Array, lowest: int, highest: int, ends: Array) ->
         mask: 0 background, 1 foreground, 2 ignored, (H, W), uint8.
         lowest: The lowest integer of the bits' type.
         highest: The highest sound value, of the bits' type.
-        ends: What is written, the lowest and the highest value, (2,); where nothing varies, those there can be.
+        scale: What is written, see `common`: by it the extremes become 0 and 1; where nothing varies, all stay.
     """
     zero = bits.dtype.type(0)
     low, high = highest, zero
@@ -57,5 +57,14 @@ def inspect(bits: Array, mask: Array, lowest: int, highest: int, ends: Array) ->
             low = min(low, value if mask_row[x] < 2 else highest)
             high = max(high, value if mask_row[x] < 2 else zero)
     low = max(low, zero)  # -0.0
+    ends = np.empty(2, bits.dtype)
     ends[0], ends[1] = (low, high) if low < high else (zero, highest)
+    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
+    if len(scale) == 256:
+        first, span = ends[0] / 255, ends[1] / 255 - ends[0] / 255
+        for level in range(256):
+            scale[level] = min(max((level / 255 - first) / span, 0), 1)
+    else:
+        values = ends.view(scale.dtype)
+        scale[0], scale[1] = values[0], values[1] - values[0]
     return unsound
