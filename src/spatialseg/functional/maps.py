@@ -110,8 +110,8 @@ def as_maps(
 
     mask, found = as_mask(target, ignore_index)
     if normalize or not grey:
-        scale, unsound = inspect(prediction, mask)
-        found = found if grey else torch.cat([found, unsound[None]])
+        scale, beyond = inspect(prediction, mask)
+        found = found if grey else torch.cat([found, beyond[None]])
     scale = scale if normalize else plain_scale(prediction)
     unknown, ignored, *unsound = found.tolist()
     for image, wrong in enumerate(unsound[0] if unsound else ()):
@@ -165,9 +165,7 @@ def _scalar(value: int, dtype: torch.dtype) -> Any:  # noqa: ANN401
 
 
 def _inspect_by_tensors(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scale (see `Maps`) by which the extremes of the pixels that count become 0 and 1; and whether any
-    pixel leaves [0, 1], (N,), int64.
-    """
+    """Return the scale by which the extremes of the pixels that count become 0 and 1, and which image leaves [0, 1]."""
     grey = prediction.dtype is torch.uint8
     highest = 255 if grey else 1
     low = prediction.masked_fill(mask == 2, highest).amin(dim=(1, 2))

@@ -33,9 +33,8 @@ def importance_table(dtype: type[np.floating[Any]]) -> Array:
 @njit(cache=True, nogil=True)
 def probability(value: float, scale: Array) -> float:
     """Return the probability that a value of a source stands for."""
-    if len(scale) == 256:
-        return scale[np.intp(value)]
-    return (value - scale[0]) / scale[1]
+    found: float = scale[np.intp(value)] if len(scale) == 256 else (value - scale[0]) / scale[1]
+    return found
 
 
 @njit(cache=True, nogil=True)

@@ -25,7 +25,7 @@ def write_alarms(source: Array, alarms: Array, mask: Array, out: Array) -> float
         low, span = alarms[0], alarms[1]
         for x in range(len(out)):
             out[x] = (source[x] - low) / span if mask[x] == 0 else 0
-    total = out.dtype.type(0)
+    total: float = out.dtype.type(0)
     for x in range(len(out)):
         total += out[x]
     return total
