@@ -187,11 +187,12 @@ def f_measure_from_counts(counts: WeightedCounts, beta2: float = 1.0, smooth: fl
     if beta2 <= 0 or smooth < 0:
         raise ValueError(f"beta2 must be positive and smooth non-negative, got beta2={beta2}, smooth={smooth}")
     tp, fp, positives = counts
-    predicted, true = tp + fp + smooth, positives + smooth
+    hits, predicted, true = tp + smooth, tp + fp + smooth, positives + smooth
     f = ((1 + beta2) * tp + smooth) / nonzero(beta2 * positives + predicted)
-    precision, recall = (tp + smooth) / nonzero(predicted), (tp + smooth) / nonzero(true)
+    precision, recall = hits / nonzero(predicted), hits / nonzero(true)
     if smooth == 0:
-        f, precision, recall = (where(positives == 0, math.nan, value) for value in (f, precision, recall))
+        undefined = where(positives == 0, math.nan, 0.0)
+        f, precision, recall = f + undefined, precision + undefined, recall + undefined
     return WeightedFMeasureResult(f, precision, recall)
 
 

@@ -5,7 +5,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from spatialseg.functional.arrays import without_autocast
 from spatialseg.functional.one_vs_rest import one_vs_rest
 
 
@@ -107,6 +106,12 @@ class SegmentationLoss(nn.Module):
                 f"{type(self).__name__} needs target values 0 … {classes - 1} or ignore_index={self.ignore_index}, "
                 f"got {values}"
             )
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """Return a context in which operations on the device compute in the types that they are given."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type if known else "cpu", enabled=False)
 
 
 def probabilities(logits: Tensor) -> Tensor:

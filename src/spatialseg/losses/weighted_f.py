@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_counts
-from spatialseg.functional.arrays import without_autocast
 from spatialseg.functional.weighted_f import Dependency, Importance, check_options
-from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities
+from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities, without_autocast
 from spatialseg.losses.registry import register_loss
 
 
