@@ -249,7 +249,7 @@ def main(args: Sequence[str]) -> None:
         "spatialseg evidence",
         description="Train what is missing of a table of experiments/tables, one run after the other. Can be stopped "
         "at any time: what is finished is kept, what is not goes on from its last epoch.",
-        epilog="example: spatialseg evidence saliency",
+        epilog="example: python -m spatialseg evidence saliency --plan",
     )
     parser.add_argument("table", help="name of the table")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")

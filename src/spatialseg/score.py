@@ -174,6 +174,7 @@ def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
         {"method": one.method, "dataset": one.dataset, "images": f"{len(one.scores)}/{one.expected}"}
         | {name: float(value) for name, value in one.scores.figures().items()}
         | {"missing": one.missing, "extra": one.extra, "resized": one.resized, "empty": one.empty}
+        | {"maps": str(next(iter(one.files.values()))[0].parent.absolute())}
         for one in sorted(results, key=lambda one: one.dataset)
     ]
     facts = {"conventions": asdict(conventions)}

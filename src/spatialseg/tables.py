@@ -79,7 +79,7 @@ def main(args: Sequence[str]) -> None:
         "spatialseg tables",
         description="Make every table and figure of the evidence anew from experiments/results, without training, and "
         "put the tables where README and experiments/README.md quote them.",
-        epilog="example: spatialseg tables",
+        epilog="example: python -m spatialseg tables",
     )
     parser.parse_args(args)
     try:

@@ -184,6 +184,15 @@ def test_switches_of_the_trainer_work(arguments, small, tmp_path):
     assert bool(runs) == ("--trainer.logger=false" in arguments)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_ends_with_an_example(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # so that no line is broken
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert not stop.value.code
+    assert f"example: python -m spatialseg {command}" in capsys.readouterr().out.rstrip().splitlines()[-1]
+
+
 def test_help_and_unknown_commands(capsys):
     main(["--help"])
     shown = capsys.readouterr().out

@@ -67,7 +67,11 @@ def main(args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2 when there is no such loss.
     """
-    parser = argparse.ArgumentParser("spatialseg losses", description="List the losses, or explain one of them.")
+    parser = argparse.ArgumentParser(
+        "spatialseg losses",
+        description="List the losses, or explain one of them.",
+        epilog="example: python -m spatialseg losses wfb",
+    )
     parser.add_argument("name", nargs="?", help="a registered name or a dotted path")
     name = parser.parse_args(args).name
     console = Console(width=None if sys.stdout.isatty() else 160)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.optim import Optimizer
 
-from spatialseg.report.pictures import Photograph, draw_predictions
+from spatialseg.report.anatomy import draw_predictions
+from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunFolder
 from spatialseg.run.loggers import mirrors
 from spatialseg.run.media import test_table, thumbnails, validation_panels
@@ -79,7 +80,7 @@ class ValidationPictures(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch_{trainer.current_epoch:03d}.png"
-        draw_predictions(self._rows).savefig(path, dpi=80)
+        draw_predictions(self._rows).save(path)
         for mirror in mirrors(trainer):
             mirror.attempt(lambda run: run.log({**self._panels(trainer), "epoch": trainer.current_epoch}))
 

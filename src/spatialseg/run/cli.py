@@ -74,7 +74,7 @@ def main(args: Sequence[str]) -> None:
                 parser_class=Parser,
                 auto_configure_optimizers=False,
                 args=[command, *rest],
-                parser_kwargs={"prog": "python -m spatialseg", "parser_mode": "yaml"},
+                parser_kwargs={"prog": "python -m spatialseg", "parser_mode": "yaml", **_epilogs()},
             )
         status = 0
     except (DataError, RunError, NonFiniteLossError, OSError) as error:
@@ -87,6 +87,17 @@ def main(args: Sequence[str]) -> None:
         sys.exit(128 + signal.SIGINT)
     finally:
         finish_wandb(status)
+
+
+def _epilogs() -> dict[str, dict[str, str]]:
+    """Return, for the parser of each command, the example that its help ends with."""
+    trained = "--config RUN/config.yaml --ckpt_path RUN"
+    configs = "--config experiments/base.yaml --config experiments/saliency_wfb.yaml"
+    examples = {"fit": f"{configs} --seed_everything 1", "predict": f"{trained} --data.predict_root photos"}
+    return {
+        name: {"epilog": f"example: python -m spatialseg {name} {examples.get(name, trained)}"}
+        for name in RunCLI.subcommands()
+    }
 
 
 class Parser(LightningArgumentParser):
