@@ -6,8 +6,11 @@ DATA ?= shapes
 SEED ?= 0
 ARGS ?=
 TABLE ?= saliency
+RUN ?= $(EXP)/$(DATA)
+OUT ?= predictions
+FORMAT ?= onnx
 
-KNOWN := EXP DATA SEED RESUME RUNS TABLE PRED GT ARGS PYTHON SHELL
+KNOWN := EXP DATA SEED RESUME RUN RUNS IN OUT FORMAT TABLE PRED GT ARGS PYTHON SHELL
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN = $(filter-out $(KNOWN) -*-%,$(GIVEN))
 $(if $(UNKNOWN),$(error There is no variable $(UNKNOWN). There are: $(filter-out SHELL,$(KNOWN))))
@@ -19,7 +22,7 @@ TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .known train test lint score compare leet sync notebook evidence tables bench fidelity clean
+.PHONY: help setup .known train test lint predict export score compare leet sync notebook evidence tables bench fidelity clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [VARIABLE=...]"
@@ -31,6 +34,9 @@ help: ## Print this list
 	@echo "  SEED   seed of everything random, now $(SEED)"
 	@echo "  RESUME run folder to go on with, or last: the newest unfinished run of EXP, DATA and SEED"
 	@echo '  RUNS   runs to compare, the baseline first: folders, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
+	@echo "  RUN    run to predict with or to export: a folder, or EXPERIMENT/DATA, now $(RUN)"
+	@echo "  IN     images to predict: files, folders, patterns; OUT is the folder of what comes out, now $(OUT)"
+	@echo "  FORMAT of an export, now $(FORMAT); there are: onnx torch smp"
 	@echo "  TABLE  table of evidence, now $(TABLE); there are: $(TABLES)"
 	@echo "  PRED   folder of maps to score against the masks in GT"
 	@echo '  ARGS   goes to the command line as it is, e.g. ARGS="--trainer.max_epochs=2"'
@@ -60,6 +66,17 @@ lint: $(STAMP) ## Check style and types only
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+predict: $(STAMP) ## Predict the images IN with the run RUN, into the folder OUT; ARGS goes to the command
+	@$(BIN)/python -m spatialseg predict $(RUN) $(IN) --out $(OUT) $(ARGS)
+
+ONNX := .venv/.onnx
+$(ONNX): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,onnx]'
+	@touch $@
+
+export: $(if $(filter onnx,$(FORMAT)),$(ONNX),$(STAMP)) ## Write the run RUN as FORMAT for use elsewhere; ARGS goes to the command
+	@$(BIN)/python -m spatialseg export $(RUN) --format $(FORMAT) $(ARGS)
 
 score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to the command
 	@$(BIN)/python -m spatialseg score --pred $(PRED) --gt $(GT) $(ARGS)

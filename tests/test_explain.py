@@ -175,7 +175,7 @@ def run(files):
 
 def save(folder, task):
     state = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
-    state["pytorch-lightning_version"] = "2.6.0"
+    state |= {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 1}
     torch.save(state, folder / "checkpoints" / "best.ckpt")
     return task
 

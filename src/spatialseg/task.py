@@ -19,7 +19,7 @@ from spatialseg.encoder import normalisation
 from spatialseg.losses import LossTerm, build_loss
 from spatialseg.metrics import Conventions, MeanIoU, available_measures, saliency_metrics, segmentation_metrics
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
-from spatialseg.network import make_network
+from spatialseg.network import make_network, standardise
 from spatialseg.rates import RiseAndFall
 from spatialseg.scores import Scores
 
@@ -159,8 +159,7 @@ class SegmentationTask(LightningModule):
         Returns:
             Logits, shape (N, classes, H, W).
         """
-        scaled = image / 255 if image.dtype is torch.uint8 else image
-        scaled = (scaled - self.mean) / self.std
+        scaled = standardise(image, self.mean, self.std)
         if self.hparams["channels_last"]:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.network(scaled)

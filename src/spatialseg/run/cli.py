@@ -45,7 +45,7 @@ FIRST = getattr(rank_zero_only, "rank", 0) == 0
 
 
 def main(args: Sequence[str]) -> None:
-    """Run `fit`, `validate`, `test` or `predict`.
+    """Run `fit`, `validate` or `test`.
 
     Args:
         args: The command and its arguments.
@@ -125,6 +125,12 @@ class RunCLI(LightningCLI):
     def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:
         self._held = held
         super().__init__(*args, **kwargs)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the commands that go through the trainer, and what of their arguments is not the user's."""
+        commands = LightningCLI.subcommands()
+        return {name: commands[name] for name in ("fit", "validate", "test")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to the run rather than to trainer, model or data."""
@@ -347,10 +353,8 @@ class RunCLI(LightningCLI):
                 callbacks += [LearningRateMonitor("step"), Gauges()]
         self.last = last
         callbacks.append(TestTable())
-        if self.subcommand == "predict":
-            callbacks.append(SaveMaps(folder, "predictions"))
-        elif settings.maps:
-            callbacks.append(SaveMaps(folder, "maps"))
+        if settings.maps:
+            callbacks.append(SaveMaps(folder))
         return [*callbacks, Interruption(folder, last)]
 
     @contextmanager
@@ -407,12 +411,10 @@ class RunCLI(LightningCLI):
         options["weights_only"] = True
         with self._nothing_left():
             getattr(self.trainer, str(self.subcommand))(model, datamodule=datamodule, **options)
-        if self.folder and self.subcommand == "predict":
-            self._say(f"predictions: {self.folder.predictions}")
-        elif self.folder:
+        if self.folder:
             self._finish(self.folder, {"checkpoint": options["ckpt_path"]})
 
-    validate = predict = test
+    validate = test
 
     def _announce(self, task: SegmentationTask) -> None:
         settings = self._settings
