@@ -62,12 +62,15 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
     Hidden files and files that are no images are passed over; images of a format that is not read are a problem.
     """
     found: dict[str, Path] = {}
-    problems, unread = [], []
+    problems, unread, unnamed = [], [], []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(parent).relative_to(folder)
         for file in sorted(files):
             if file.startswith("."):
+                continue
+            if not file.isprintable():  # bytes that are no UTF-8, line breaks: no list or table could hold them
+                unnamed.append(ascii((prefix / file).as_posix()))
                 continue
             if stem(file) == file:
                 unread += [(prefix / file).as_posix()] if Path(file).suffix.lower() in NOT_READ else []
@@ -81,6 +84,8 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
         problems.append(
             f"{folder} holds files of a format that is not read, {few(unread)}; save them as PNG, or move them away"
         )
+    if unnamed:
+        problems.append(f"{folder} holds names that are not printable UTF-8 text, {few(unnamed)}; rename these files")
     return dict(sorted(found.items())), problems
 
 
