@@ -130,7 +130,8 @@ class SegmentationDataModule(LightningDataModule):
         for split in needed.get(stage, ("test",)):
             if not len(self.source.dataset(split)):  # type: ignore[arg-type]
                 raise DataError(
-                    f"data set {self.name!r}: the {split} split is empty, and {TrainerFn(stage).value} needs images of it"
+                    f"data set {self.name!r}: the {split} split is empty, and {TrainerFn(stage).value} needs images "
+                    "of it"
                 )
 
     def state_dict(self) -> dict[str, Any]:
