@@ -42,6 +42,7 @@ class TableSpec:
         baseline: The arm that the others are compared with.
         shared: What all arms have in common, over the experiments' base and the data overlay.
         learning_rates: What each arm chooses from on validation; none to leave the rate as it is.
+        chosen_by: The measure of the validation images by which it does.
         few_seeds: Arms that get the first three seeds only.
         recipe: The arm whose gain over each of the others is tabled; "" for none.
         candidates: Arms that are only tuned, on validation: what was tried on the way to a recipe.
@@ -55,20 +56,24 @@ class TableSpec:
     baseline: str
     shared: dict[str, Any] = field(default_factory=dict)
     learning_rates: list[float] = field(default_factory=list)
+    chosen_by: str = "weighted_f_cut"
     few_seeds: list[str] = field(default_factory=list)
     recipe: str = ""
     candidates: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, name: str) -> "TableSpec":
-        """Read `experiments/tables/<name>.yaml`.
+        """Read `experiments/tables/<name>.yaml`; what it does not say, it takes from the table that it is `like`.
 
         Raises:
             EvidenceError: There is no such table, or it does not say what it has to.
         """
         path = EXPERIMENTS / "tables" / f"{name}.yaml"
         try:
-            spec = cls(name=name, **yaml.safe_load(path.read_text()))
+            content = yaml.safe_load(path.read_text())
+            if "like" in content:
+                content = yaml.safe_load(path.with_stem(content.pop("like")).read_text()) | content
+            spec = cls(name=name, **content)
         except FileNotFoundError:
             known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
             raise EvidenceError(f"there is no table {name!r} in {path.parent}; there are: {known}") from None
@@ -123,7 +128,7 @@ class EvidenceRun:
         return f"{self.spec.name}-{self.arm}" + ("" if self.rate is None else f"-rate{self.rate:g}")
 
     def chosen_rate(self) -> float | None:
-        """Return the learning rate whose masks scored highest on validation; `None` where there is no choice.
+        """Return the learning rate that scored highest on validation; `None` where there is no choice.
 
         Raises:
             EvidenceError: Not all of them were tried yet.
@@ -135,7 +140,7 @@ class EvidenceRun:
             run = EvidenceRun(self.spec, self.data, self.arm, TUNING_SEED, rate)
             if not run.done:
                 raise EvidenceError(f"{self.arm} on {self.data}: {run.record}, of the rate {rate:g}, is missing")
-            tried[rate] = run.summary()["validation"]["weighted_f_cut"]
+            tried[rate] = run.summary()["validation"][self.spec.chosen_by]
         return max(tried, key=tried.__getitem__)
 
     def command(self, runs: Path) -> list[str]:
