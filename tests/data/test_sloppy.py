@@ -24,7 +24,7 @@ def test_only_training_masks_are_spoilt_a_little_and_always_alike(kind):
     for index in range(3):
         before, after = clean.dataset("train")[index], sloppy.dataset("train")[index]
         assert torch.equal(before["image"], after["image"])
-        assert 0.4 < overlap(before["mask"] == 1, after["mask"] == 1) < 1
+        assert 0.2 < overlap(before["mask"] == 1, after["mask"] == 1) < 1
         assert torch.equal(after["mask"], sloppy.dataset("train")[index]["mask"])
 
 
