@@ -32,7 +32,6 @@ def test_modules_import_what_they_need_and_no_more(tmp_path):
     after = found.pop("after score")
     for module in ("cli", "scores", "data.files", "run.folder"):
         assert found.pop(module) == [], module
-    assert set(map(tuple, found.values())) == {("torch",)}, (
-        found
-    )  # torch brings NumPy; kernels bring Numba, when called
+    assert found.pop("score") == ["torch", "rich"]
+    assert set(map(tuple, found.values())) == {("torch",)}, found  # and Numba when a kernel is called
     assert not {"matplotlib", "torchvision", "torchmetrics", "lightning", "timm", "wandb"} & set(after)

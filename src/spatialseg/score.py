@@ -1,7 +1,6 @@
 """Score maps on disk against masks on disk, as papers do: `python -m spatialseg score --pred DIR --gt DIR`."""
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,11 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from spatialseg.data.files import few, list_images, read_map, read_mask
 from spatialseg.data.source import DataError
 from spatialseg.functional.dispatch import one_thread
-from spatialseg.metrics.conventions import DEFAULT, PRESETS, Conventions
+from spatialseg.metrics.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores
@@ -109,7 +110,8 @@ def score(
         for method, dataset, files, lacking, extra in pairs:
             one = partial(_count, conventions=conventions, strict=strict)
             counted: Iterable[Counted] = pool.map(one, files, files.values())
-            found = list(_shown(counted, f"Scoring {method} on {dataset}", len(files)) if progress else counted)
+            what, console = f"Scoring {method} on {dataset}", Console(stderr=True)
+            found = list(track(counted, what, len(files), transient=True, disable=not progress, console=console))
             if faults := [each for each in found if isinstance(each, str)]:
                 raise ScoringError(f"{method} on {dataset}: {len(faults)} files: {'; '.join(faults[:5])}")
             images, highest, resized = zip(*(each for each in found if not isinstance(each, str)), strict=True)
@@ -141,23 +143,13 @@ def _count(name: str, files: tuple[Path, Path], conventions: Conventions, strict
     return image, float(highest), resized
 
 
-def _shown(counted: Iterable[Counted], what: str, total: int) -> Iterable[Counted]:
-    """Show on the terminal how far the counting is."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(counted, what, total, transient=True, console=Console(stderr=True))
-
-
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ScoringError(f"{folder} is no folder")
     found, problems = list_images(folder)
-    if problems:
-        raise ScoringError("; ".join(problems))
     here = {name: path for name, path in found.items() if path.parent == folder}
-    if not here:
-        raise ScoringError(f"{folder} holds no image")
+    if problems or not here:
+        raise ScoringError("; ".join(problems) or f"{folder} holds no image")
     return here
 
 
@@ -185,15 +177,13 @@ def _notes(results: Sequence[Result]) -> list[str]:
     """Say what was missing, left over, resized or empty."""
     lines = []
     for one in results:
-        where = f"{one.method} on {one.dataset}"
-        if one.missing:
-            lines.append(f"{where}: of {one.expected} masks without a map, not averaged, {few(one.missing)}")
-        if one.extra:
-            lines.append(f"{where}: maps without a mask, not scored, {few(one.extra)}")
-        if one.resized:
-            lines.append(f"{where}: {one.resized} maps were resized to their masks")
-        if one.empty:
-            lines.append(f"{where}: {one.empty} masks are empty")
+        told = {
+            f"of {one.expected} masks without a map, not averaged, {few(one.missing)}": one.missing,
+            f"maps without a mask, not scored, {few(one.extra)}": one.extra,
+            f"{one.resized} maps were resized to their masks": one.resized,
+            f"{one.empty} masks are empty": one.empty,
+        }
+        lines += [f"{one.method} on {one.dataset}: {note}" for note, there_are in told.items() if there_are]
     return lines
 
 
@@ -210,12 +200,12 @@ def _draw(results: Sequence[Result], out: Path, figures: str, sheet: int) -> lis
         }
         drawn[out / f"curves_{dataset}.{figures}"] = draw_curves(dataset, curves)
     for one in results if sheet > 0 else ():
-        value = dict(zip(one.scores.names, one.scores.columns["weighted_f"], strict=True))
-        ranked = sorted((name for name in value if not math.isnan(value[name])), key=value.__getitem__)
+        names, values = one.scores.names, one.scores.columns["weighted_f"]
+        ranked = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
         count = min(sheet, max(1, len(ranked) // 2))
         shown = [
-            [(f"{name}: {value[name]:.3f}", *_read(*one.files[name])) for name in names]
-            for names in (ranked[:count], ranked[::-1][:count])
+            [(f"{names[row]}: {values[row]:.3f}", *_read(*one.files[names[row]])) for row in rows]
+            for rows in (ranked[:count], ranked[::-1][:count])
         ]
         title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"
         drawn[out / f"sheet_{one.method}_{one.dataset}.png"] = draw_sheet(title, shown)
@@ -228,40 +218,13 @@ def _named_folders(values: Sequence[str]) -> dict[str, Path]:
     """Read `name=folder` or `folder`, whose name is then that of the folder."""
     folders: dict[str, Path] = {}
     for value in values:
-        name, equals, folder = value.partition("=")
-        path = Path(folder if equals else value)
-        name = name if equals else path.resolve().name
+        *given, folder = value.split("=", 1)
+        path = Path(folder)
+        name = given[0] if given else path.resolve().name
         if name in folders:
             raise ScoringError(f"two folders are called {name!r}; name them: {name}1={folders[name]} {name}2={path}")
         folders[name] = path
     return folders
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="spatialseg score",
-        description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
-        epilog="example: python -m spatialseg score --pred mine=maps/ theirs=maps2/ --gt masks/ --preset pysodmetrics",
-    )
-    add = parser.add_argument
-    folders: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True, "metavar": "[NAME=]DIR"}
-    add("--pred", help="folder of a method's maps; with several data sets, DIR/<data set> holds the maps", **folders)
-    add("--gt", help="folder of a data set's masks", **folders)
-    add("--preset", choices=PRESETS, default="default", help="whose conventions to follow")
-    stretch = "stretch every map to [0, 1] first, whatever the preset says"
-    add("--normalize", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=stretch)
-    beta2 = "β² of the weighted F-measure, whatever the preset says"
-    add("--beta2", type=float, default=argparse.SUPPRESS, help=beta2)
-    empty = "weighted F of an empty mask, whatever the preset says"
-    add("--empty-target", choices=("skip", "zero", "strict"), default=argparse.SUPPRESS, help=empty)
-    add("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
-    add("--strict", action="store_true", help="refuse maps of another size than their mask")
-    add("--out", type=Path, default=Path("scores"), help="folder to write to (default: scores)")
-    add("--formats", nargs="*", choices=FORMATS, default=list(FORMATS), help="formats of the table")
-    add("--figures", choices=("png", "pdf", "none"), default="png", help="format of the curves")
-    add("--sheet", type=int, default=6, metavar="N", help="show the N worst and best maps; 0 for none")
-    add("--workers", type=int, default=0, help="threads (default: one per CPU)")
-    return parser
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -273,9 +236,30 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 when the arguments or the files cannot be used.
     """
-    options = _parser().parse_args(args)
-    chosen = {name: value for name, value in vars(options).items() if name in ("normalize", "beta2", "empty_target")}
-    conventions = replace(PRESETS[options.preset], **chosen)
+    parser = argparse.ArgumentParser(
+        prog="spatialseg score",
+        description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
+        epilog="example: python -m spatialseg score --pred mine=maps/ theirs=maps2/ --gt masks/ --preset pysodmetrics",
+    )
+    add = parser.add_argument
+    folders: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True, "metavar": "[NAME=]DIR"}
+    add("--pred", help="folder of a method's maps; with several data sets, DIR/<data set> holds the maps", **folders)
+    add("--gt", help="folder of a data set's masks", **folders)
+    add("--preset", choices=PRESETS, default="default", help="whose conventions to follow, but for the next three")
+    add("--normalize", action=argparse.BooleanOptionalAction, help="stretch every map to [0, 1] first")
+    add("--beta2", type=float, help="β² of the weighted F-measure")
+    add("--empty-target", choices=OF_EMPTY, help="weighted F of an empty mask")
+    add("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
+    add("--strict", action="store_true", help="refuse maps of another size than their mask")
+    add("--out", type=Path, default=Path("scores"), help="folder to write to (default: scores)")
+    add("--formats", nargs="*", choices=FORMATS, default=list(FORMATS), help="formats of the table")
+    add("--figures", choices=("png", "pdf", "none"), default="png", help="format of the curves")
+    add("--sheet", type=int, default=6, metavar="N", help="show the N worst and best maps; 0 for none")
+    add("--workers", type=int, default=0, help="threads (default: one per CPU)")
+    options = parser.parse_args(args)
+    preset = PRESETS[options.preset]
+    given = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
+    conventions = replace(preset, **{name: value for name, value in given.items() if value is not None})
     how = {name: getattr(options, name) for name in ("missing", "strict", "workers")}
     try:
         pred, gt = _named_folders(options.pred), _named_folders(options.gt)
@@ -283,14 +267,11 @@ def main(args: Sequence[str] | None = None) -> None:
         table = table_of(results, conventions)
         written = table.write(options.out, "scores", options.formats)
         for one in results:
-            stem = f"images_{one.method}_{one.dataset}"
-            one.scores.save(options.out, stem)
-            written.append(options.out / f"{stem}.csv")
+            written += one.scores.save(options.out, f"images_{one.method}_{one.dataset}")
         if options.figures != "none" or options.sheet > 0:
             written += _draw(results, options.out, options.figures, options.sheet)
     except ScoringError as error:
-        print(f"spatialseg score: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        parser.exit(2, f"spatialseg score: {error}\n")
     table.print()
     print(*_notes(results), sep="\n")
     print(f"Written to {options.out}: {', '.join(path.name for path in written)}")

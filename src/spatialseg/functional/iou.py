@@ -7,6 +7,7 @@ from torch import Tensor
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.maps import as_maps, masks_at
+from spatialseg.functional.one_vs_rest import valid_classes
 
 
 def intersection_and_union(
@@ -48,20 +49,14 @@ def intersection_and_union(
             f"expected predictions (N, {classes}, H, W) and targets (N, H, W), "
             f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )
-    target = target.long()
-    valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
     if validate_args:
         unusable = prediction.isnan().flatten(1).any(dim=1)
-        wrong = (((target < 0) | (target >= classes)) & valid).flatten(1).any(dim=1)
-        for fault, verdict in zip(("prediction", "target"), torch.stack([unusable, wrong]).tolist(), strict=True):
-            if any(verdict):
-                expected = (
-                    "NaN" if fault == "prediction" else f"a value that is neither 0 to {classes - 1} nor {ignore_index}"
-                )
-                raise ValueError(f"the {fault} of image {verdict.index(True)} of the batch holds {expected}")
-    pair = (target.where(valid, classes) * classes + prediction.argmax(dim=1)).flatten(1)  # a row for ignored ones
+        if bool(unusable.any()):
+            raise ValueError(f"the prediction of image {int(unusable.int().argmax())} of the batch holds NaN")
+    valid = valid_classes(target, classes, ignore_index, validate_args)
+    pair = (target.long().where(valid, classes) * classes + prediction.argmax(dim=1)).flatten(1)
     confusion = pair.new_zeros(len(pair), (classes + 1) * classes).scatter_add_(1, pair, torch.ones_like(pair))
-    confusion = confusion.view(-1, classes + 1, classes)[:, :classes]
+    confusion = confusion.view(-1, classes + 1, classes)[:, :classes]  # without the row of ignored pixels
     intersection = confusion.diagonal(dim1=1, dim2=2)
     return intersection, confusion.sum(dim=1) + confusion.sum(dim=2) - intersection
 

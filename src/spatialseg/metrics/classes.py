@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from spatialseg.functional.iou import intersection_and_union
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.measures import (
@@ -9,6 +13,7 @@ from spatialseg.metrics.measures import (
     BoundaryF,
     BoundaryOverlap,
     EnhancedAlignment,
+    Overlap,
     SaliencyF,
     Structure,
 )
@@ -30,8 +35,7 @@ class StructureMeasure(ImageMean):
     def __init__(
         self, alpha: float = 0.5, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
-        conventions = Conventions(alpha=alpha, normalize=normalize, ignore_index=ignore_index)
-        super().__init__(Structure, conventions, **kwargs)
+        super().__init__(Structure, Conventions(alpha=alpha, normalize=normalize, ignore_index=ignore_index), **kwargs)
 
 
 class EnhancedAlignmentMeasure(ImageMean):
@@ -88,6 +92,54 @@ class MeanAbsoluteError(ImageMean):
 
     def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:
         super().__init__(AbsoluteError, Conventions(normalize=normalize, ignore_index=ignore_index), **kwargs)
+
+
+class MeanIoU(ImageMean):
+    """Intersection over union of the data set, averaged over classes.
+
+    Pixels are counted over all images before the ratio is taken, as the segmentation benchmarks do. A class in neither
+    prediction nor target of any image has no value and is left out.
+
+    Args:
+        classes: 1 for a foreground map, whose IoU alone is then meant; C > 1 for class probabilities.
+        threshold: Probability at which a pixel of a foreground map is foreground.
+        ignore_index: Target value of the pixels that take no part.
+        average: With several classes, their unweighted mean (`"macro"`) or a value for each (`"none"`).
+        validate_args: Look at the values of every batch, which makes an accelerator wait.
+        kwargs: Further arguments of `torchmetrics.Metric`.
+    """
+
+    def __init__(
+        self,
+        classes: int = 1,
+        threshold: float = 0.5,
+        ignore_index: int | None = 255,
+        average: str = "macro",
+        validate_args: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            Overlap, Conventions(threshold=threshold, ignore_index=ignore_index), classes, average, **kwargs
+        )
+        self.validate_args = validate_args
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            prediction: Probabilities, (N, H, W) or (N, 1, H, W); (N, C, H, W) with C = `classes` > 1.
+            target: Values 0 and 1, or with several classes the class index; or `ignore_index`; (N, H, W).
+        """
+        used = self.conventions
+        counts = intersection_and_union(
+            prediction,
+            target,
+            classes=self.classes,
+            threshold=used.threshold,
+            ignore_index=used.ignore_index,
+            validate_args=self.validate_args,
+        )
+        self._add(torch.stack(counts, dim=-1).double())
 
 
 class BoundaryIoU(ImageMean):

@@ -5,8 +5,8 @@ from pkgutil import resolve_name
 from torchmetrics import Metric, MetricCollection
 
 from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.classes import MeanIoU
 from spatialseg.metrics.conventions import Conventions
-from spatialseg.metrics.iou import MeanIoU
 from spatialseg.metrics.registry import IMAGE_MEAN, Measuring, measuring_classes
 from spatialseg.metrics.weighted_f import WeightedFMeasure
 
@@ -20,10 +20,8 @@ def saliency_metrics(full: bool = False, ignore_index: int | None = 255) -> Metr
         full: All registered measures, for a final test, instead of `weighted_f`, `mae` and `iou` alone.
         ignore_index: Target value of the pixels that take no part.
     """
-    taken = {cls.measures[0].name: cls for cls in measuring_classes() if cls.metric}
-    return MetricCollection(
-        {name: _metric(cls, ignore_index) for name, cls in taken.items() if full or name in EVERY_EPOCH}
-    )
+    named = ((cls.measures[0].name, cls) for cls in measuring_classes() if cls.metric)
+    return MetricCollection({name: _metric(cls, ignore_index) for name, cls in named if full or name in EVERY_EPOCH})
 
 
 def segmentation_metrics(classes: int, ignore_index: int | None = 255) -> MetricCollection:

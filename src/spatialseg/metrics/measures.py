@@ -106,52 +106,55 @@ class Structure(Measuring):
         return ImageValues({"s_measure": structure_measure_from_sums(counts, conventions.alpha)})
 
 
-@register_measure(
-    Measure("e_adaptive", "E adp"),
-    Measure("e_mean", "E mean"),
-    Measure("e_max", "E max", "higher", "mean curve", ("e",)),
-    metric="spatialseg.metrics.classes.EnhancedAlignmentMeasure",
-)
-class EnhancedAlignment(Measuring):
+class Thresholded(Measuring):
+    """The base of families of an adaptive threshold and 256 fixed ones, which are counted together."""
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
+        return level_histograms_of(maps)
+
+
+def thresholded(letter: str) -> tuple[Measure, ...]:
+    """Return the measures of such a family: at the adaptive threshold, mean and maximum of the curve over the fixed."""
+    curve = letter.lower()
+    return (
+        Measure(f"{curve}_adaptive", f"{letter} adp"),
+        Measure(f"{curve}_mean", f"{letter} mean"),
+        Measure(f"{curve}_max", f"{letter} max", "higher", "mean curve", (curve,)),
+    )
+
+
+def thresholded_values(letter: str, adaptive: Tensor, curve: Tensor, **curves: Tensor) -> ImageValues:
+    """Return their values from those at the thresholds, (N,) and (N, 256)."""
+    name = letter.lower()
+    columns = {f"{name}_adaptive": adaptive, f"{name}_mean": curve.mean(dim=1), f"{name}_max": curve.amax(dim=1)}
+    return ImageValues(columns, {name: curve, **curves})
+
+
+@register_measure(*thresholded("E"), metric="spatialseg.metrics.classes.EnhancedAlignmentMeasure")
+class EnhancedAlignment(Thresholded):
     """The E-measure (Fan et al., IJCAI 2018)."""
 
     curves = ("e",)
 
     @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
-        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
-        return level_histograms_of(maps)
-
-    @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
         """Return values and curve of each image."""
-        adaptive, curve = alignment_from_counts(threshold_counts_from_histograms(counts))
-        columns = {"e_adaptive": adaptive, "e_mean": curve.mean(dim=1), "e_max": curve.amax(dim=1)}
-        return ImageValues(columns, {"e": curve})
+        return thresholded_values("E", **alignment_from_counts(threshold_counts_from_histograms(counts))._asdict())
 
 
-@register_measure(
-    Measure("f_adaptive", "F adp"),
-    Measure("f_mean", "F mean"),
-    Measure("f_max", "F max", "higher", "mean curve", ("f",)),
-    metric="spatialseg.metrics.classes.SaliencyFMeasure",
-)
-class SaliencyF(Measuring):
+@register_measure(*thresholded("F"), metric="spatialseg.metrics.classes.SaliencyFMeasure")
+class SaliencyF(Thresholded):
     """The F-measure of thresholded maps (Achanta et al., CVPR 2009)."""
 
     curves = ("f", "precision", "recall")
 
     @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
-        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
-        return level_histograms_of(maps)
-
-    @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
         """Return values and curves of each image."""
         f = saliency_f_from_counts(threshold_counts_from_histograms(counts), conventions.curve_beta2)
-        columns = {"f_adaptive": f.adaptive, "f_mean": f.curve.mean(dim=1), "f_max": f.curve.amax(dim=1)}
-        return ImageValues(columns, {"f": f.curve, "precision": f.precision, "recall": f.recall})
+        return thresholded_values("F", **f._asdict())
 
 
 @register_measure(Measure("mae", "MAE", "lower"), metric="spatialseg.metrics.classes.MeanAbsoluteError")
@@ -170,7 +173,7 @@ class AbsoluteError(Measuring):
 
 
 @register_measure(
-    Measure("iou", "IoU", "higher", "data set", ("intersection", "union")), metric="spatialseg.metrics.iou.MeanIoU"
+    Measure("iou", "IoU", "higher", "data set", ("intersection", "union")), metric="spatialseg.metrics.classes.MeanIoU"
 )
 class Overlap(Measuring):
     """Intersection over union, of the data set."""

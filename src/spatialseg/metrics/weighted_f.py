@@ -48,6 +48,8 @@ class WeightedFMeasure(ImageMean):
         0.768816
     """
 
+    names = ("weighted_f", "weighted_precision", "weighted_recall")
+
     def __init__(
         self,
         beta2: float = 1.0,
@@ -61,17 +63,14 @@ class WeightedFMeasure(ImageMean):
         **kwargs: Any,
     ) -> None:
         conventions = Conventions(normalize, beta2, empty_target=empty_target, ignore_index=ignore_index)
-        super().__init__(WeightedF, conventions, classes, average, width=3, **kwargs)
+        super().__init__(WeightedF, conventions, classes, average, **kwargs)
         self.components = components
         self._warned = False
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """Return the average over the images counted: a scalar, or (C,) with `average="none"`; NaN if there is none."""
-        values = self._over_classes(self._mean())
-        if not self.components:
-            return values[..., 0]
-        names = ("weighted_f", "weighted_precision", "weighted_recall")
-        return dict(zip(names, values.unbind(dim=-1), strict=True))
+        values = {name: self._over_classes(self._mean(name)) for name in self.names}
+        return values if self.components else values["weighted_f"]
 
     def _values(self, maps: Maps) -> Tensor:
         counts = WeightedF.count(maps, self.conventions)
