@@ -33,7 +33,7 @@ def compare(runs, *arguments: str) -> None:
 def test_seeds_are_folded_and_the_better_run_is_marked(runs, capsys):
     compare(runs, "bce/shapes", "wfb/shapes", "--images", "0")
     shown = capsys.readouterr().out
-    assert "40 test images" in shown and "Difference to bce" in shown
+    assert "40 test images" in shown and "Difference to bce" in shown and "Predictions not stretched; masks:" in shown
     lines = (runs / "comparison" / "comparison.md").read_text().splitlines()
     assert lines[2].startswith("| run | seeds | Fw |") and lines[5].startswith("| wfb | 3 | **0.6862** |")
     with (runs / "comparison" / "comparison.csv").open() as file:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from spatialseg.conventions import DEFAULT
 from spatialseg.metrics import Conventions, MeanIoU, WeightedFMeasure, available_measures, saliency_metrics
-from spatialseg.metrics.conventions import DEFAULT
 from spatialseg.metrics.images import count_image, scores_of
 from spatialseg.scores import Measure, Scores
 

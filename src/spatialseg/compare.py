@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spatialseg.conventions import Conventions
 from spatialseg.report.entries import CUT, Entry, open_entries
 from spatialseg.report.statistics import RESAMPLES, differences
 from spatialseg.report.table import Cell, Column, Table, columns_of
@@ -36,8 +37,8 @@ def tabulate_figures(entries: Sequence[Entry]) -> Table:
     rows: list[dict[str, Cell]] = [
         {"run": entry.arm.name, "seeds": len(entry.runs) or None, **entry.arm.means()} for entry in entries
     ]
-    told = [f"{name} = {value}" for name, value in first.conventions.items() if name not in ("cut", "cuts")]
-    caption = f"Scored with {', '.join(told)}."
+    common: dict[str, Any] = {**first.conventions, "cuts": ()}  # what each run is cut at is its own
+    caption = Conventions(**common).describe()
     if any(measure.name == CUT for measure in first.measures):
         caption += " Fw cut: each run at the threshold chosen on its own validation images."
     if scored := [entry.arm.name for entry in entries if not entry.runs]:

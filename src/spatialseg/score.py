@@ -17,10 +17,10 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from spatialseg.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
 from spatialseg.data.files import few, list_images, read_map, read_mask
 from spatialseg.data.source import DataError
 from spatialseg.functional.dispatch import one_thread
-from spatialseg.metrics.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores

@@ -16,6 +16,8 @@ from spatialseg.report.sheet import map_pixels
 from .runs import make_run
 from .scores import make_scores
 
+MANY = 13  # pictures in a row, as six runs have
+
 
 class Tags(HTMLParser):
     """Checks that tags are closed in order, and collects what is referred to."""
@@ -50,13 +52,15 @@ def page_of(runs, *experiments: str) -> str:
     entries = open_entries([f"{experiment}/shapes" for experiment in experiments], runs)
     tables = [tabulate_figures(entries)] + ([tabulate_differences(entries)] if len(entries) > 1 else [])
     grey = map_pixels(np.linspace(0, 1, 900).reshape(30, 30))
-    return make_page(entries, tables, [Example("sparrow", [("image", grey)], [("bce: 0.5", grey)])])
+    return make_page(
+        entries, tables, [Example("sparrow", [("image", grey), *MANY * [("map", grey)]], [("bce: 0.5", grey)])]
+    )
 
 
 def test_the_page_is_whole_and_needs_nothing_else(page):
     tags = Tags(page)
     assert not tags.open and tags.found.count("script") == 1
-    assert all(link.startswith("data:") for link in tags.links) and len(tags.links) == 3
+    assert all(link.startswith("data:") for link in tags.links) and len(tags.links) == 3 + MANY
     assert not re.search(r"https?://|@import|url\(", page)
     assert len(page) < 1_000_000
     assert "a&amp;b" in page and "a&b" not in page

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from spatialseg.metrics.conventions import Conventions
+from spatialseg.conventions import Conventions
 from spatialseg.metrics.measures import CutWeightedF
 from spatialseg.metrics.registry import available_measures, register_measure
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from spatialseg.conventions import DEFAULT, Conventions
 from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
-from spatialseg.metrics.conventions import DEFAULT, Conventions
 from spatialseg.metrics.registry import Measuring
 from spatialseg.scores import Measure
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spatialseg.conventions import Conventions
 from spatialseg.functional.iou import intersection_and_union
 from spatialseg.metrics.base import ImageMean
-from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.measures import (
     AbsoluteError,
     BoundaryF,

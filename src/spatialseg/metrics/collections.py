@@ -4,9 +4,9 @@ from pkgutil import resolve_name
 
 from torchmetrics import Metric, MetricCollection
 
+from spatialseg.conventions import Conventions
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.classes import MeanIoU
-from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.registry import IMAGE_MEAN, Measuring, measuring_classes
 from spatialseg.metrics.weighted_f import WeightedFMeasure
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spatialseg.conventions import DEFAULT, Conventions
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
-from spatialseg.metrics.conventions import DEFAULT, Conventions
 from spatialseg.metrics.registry import Measuring, OfClasses, measuring_classes
 from spatialseg.scores import FACTS, Array, Scores, mean_of_known
 

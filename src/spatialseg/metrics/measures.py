@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from spatialseg.conventions import Conventions
 from spatialseg.functional.alignment import alignment_from_counts
 from spatialseg.functional.arrays import stack
 from spatialseg.functional.boundary import (
@@ -21,7 +22,6 @@ from spatialseg.functional.saliency_f import saliency_f_from_counts
 from spatialseg.functional.structure import quadrant_sums_of, structure_measure_from_sums
 from spatialseg.functional.thresholds import level_histograms_of, threshold_counts_from_histograms
 from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
-from spatialseg.metrics.conventions import Conventions
 from spatialseg.metrics.registry import ImageValues, Measuring, register_measure
 from spatialseg.scores import Measure
 

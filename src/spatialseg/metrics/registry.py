@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 from torch import Tensor
 
+from spatialseg.conventions import Conventions
 from spatialseg.functional.maps import Maps
-from spatialseg.metrics.conventions import Conventions
 from spatialseg.scores import Measure
 
 OfClasses = Literal["soft", "hard", ""]

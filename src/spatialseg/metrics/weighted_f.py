@@ -5,9 +5,9 @@ from typing import Any, Literal
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
+from spatialseg.conventions import Conventions, EmptyTarget
 from spatialseg.functional.maps import Maps
 from spatialseg.metrics.base import ImageMean
-from spatialseg.metrics.conventions import Conventions, EmptyTarget
 from spatialseg.metrics.measures import WeightedF, weighted_values
 
 

@@ -96,8 +96,7 @@ def main(args: Sequence[str]) -> None:
 def _epilogs() -> dict[str, dict[str, str]]:
     """Return, for the parser of each command, the example that its help ends with."""
     trained = "--config RUN/config.yaml --ckpt_path RUN"
-    configs = "--config experiments/base.yaml --config experiments/saliency_wfb.yaml"
-    examples = {"fit": f"{configs} --seed_everything 1"}
+    examples = {"fit": "--config experiments/base.yaml --config experiments/saliency_wfb.yaml"}
     return {
         name: {"epilog": f"example: {PROGRAM} {name} {examples.get(name, trained)}"} for name in RunCLI.subcommands()
     }
