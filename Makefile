@@ -70,12 +70,7 @@ lint: $(STAMP) ## Check style and types only
 predict: $(STAMP) ## Predict the images IN with the run RUN, into the folder OUT; ARGS goes to the command
 	@$(BIN)/python -m spatialseg predict $(RUN) $(IN) --out $(OUT) $(ARGS)
 
-ONNX := .venv/.onnx
-$(ONNX): $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,onnx]'
-	@touch $@
-
-export: $(if $(filter onnx,$(FORMAT)),$(ONNX),$(STAMP)) ## Write the run RUN as FORMAT for use elsewhere; ARGS goes to the command
+export: $(STAMP) ## Write the run RUN as FORMAT for use elsewhere; ARGS goes to the command
 	@$(BIN)/python -m spatialseg export $(RUN) --format $(FORMAT) $(ARGS)
 
 score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to the command
@@ -96,9 +91,10 @@ evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one
 tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
 	@$(BIN)/python -m spatialseg tables
 
-bench: $(STAMP) ## Time losses and measures against their peers; results go to benchmarks/results
+bench: $(STAMP) ## Time losses, measures and predict against their peers; results go to benchmarks/results
 	@$(BIN)/python benchmarks/losses.py
 	@$(BIN)/python benchmarks/measures.py
+	@$(BIN)/python benchmarks/predict.py
 
 fidelity: $(STAMP) ## Compare the loss with the measure on predictions of DATA at several stages of training EXP
 	@$(MAKE) --no-print-directory train ARGS='--experiment fidelity_$(EXP) --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.filename=stage_{epoch:02d} --trainer.callbacks.auto_insert_metric_name=false --trainer.callbacks.save_top_k=-1 $(ARGS)'
