@@ -43,11 +43,10 @@ def test_two_processes_train_and_test_as_one_does(overlay, tmp_path):
     done = subprocess.run(arguments, capture_output=True, text=True)
     two = run_of(done, tmp_path / "two")
 
-    assert column(two, "train/loss") == pytest.approx(column(one, "train/loss"), abs=1e-5)
     ours, theirs = (torch.load(run.last, weights_only=True) for run in (one, two))
     assert ours["global_step"] == theirs["global_step"] == 8
     for name, weight in ours["state_dict"].items():
-        torch.testing.assert_close(theirs["state_dict"][name], weight, atol=1e-5, rtol=0, msg=name)
+        torch.testing.assert_close(theirs["state_dict"][name], weight, atol=1e-5, rtol=0, msg=lambda text: f"{name}: {text}")
     ours, theirs = one.scores(), two.scores()
     assert theirs.names == ours.names and len(ours) == len(list(two.maps.glob("*.png"))) == 7
     for name, values in ours.columns.items():

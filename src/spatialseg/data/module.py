@@ -135,9 +135,8 @@ class SegmentationDataModule(LightningDataModule):
         needed: dict[str, tuple[Split, ...]] = {"fit": SPLITS, "validate": ("val",)}
         for split in needed.get(stage, ("test",)):
             if not len(self.source.dataset(split)):  # type: ignore[arg-type]
-                raise DataError(
-                    f"data set {self.name!r}: the {split} split is empty, and {TrainerFn(stage).value} needs images of it"
-                )
+                wanted = TrainerFn(stage).value
+                raise DataError(f"data set {self.name!r}: the {split} split is empty, and {wanted} needs images of it")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return augmented, shuffled training batches; a last smaller one is left out unless it is the only one."""

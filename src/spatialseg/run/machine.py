@@ -21,8 +21,8 @@ def automatic_precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
     """Choose the fastest safe precision of this machine.
 
     Returns:
-        `"bf16-mixed"` where bfloat16 has its own arithmetic units (recent CUDA devices, CPUs with AMX) or is measured to
-        be faster, `"16-mixed"` on older CUDA devices, else `"32-true"`.
+        `"bf16-mixed"` where bfloat16 has its own arithmetic units (recent CUDA devices, CPUs with AMX) or is measured
+        to be faster, `"16-mixed"` on older CUDA devices, else `"32-true"`.
     """
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
