@@ -32,28 +32,29 @@ def column(run: RunFolder, name: str) -> list[float]:
 
 
 def test_two_processes_train_and_test_as_one_does(overlay, tmp_path):
-    """Without batch normalisation, whose statistics are those of a process's own share of the batch."""
+    """Without batch normalisation, whose statistics are those of a process's own share of the batch; in float64.
+
+    In float32 a rounding of 1e-8 in a gradient of nearly 0 can be a step of Adam the other way.
+    """
     settings = [
         *("--model.encoder=tu-convnext_atto", "--model.network_args={decoder_use_norm: false}"),
-        *("--data.source.init_args.train=16", "--data.source.init_args.test=7", "--trainer.precision=32-true"),
-        "--trainer.max_epochs=2",
+        *("--data.source.init_args.train=16", "--data.source.init_args.test=7", "--trainer.precision=64-true"),
     ]
     one, _ = fit(EXPERIMENTS[0], overlay, tmp_path / "one", *settings)
     arguments = command(*overlay, "--runs", str(tmp_path / "two"), *settings, *TWO, "--data.batch_size=2")
     done = subprocess.run(arguments, capture_output=True, text=True)
     two = run_of(done, tmp_path / "two")
 
-    assert column(two, "train/loss") == pytest.approx(column(one, "train/loss"), abs=1e-5)
     ours, theirs = (torch.load(run.last, weights_only=True) for run in (one, two))
     assert ours["global_step"] == theirs["global_step"] == 8
     for name, weight in ours["state_dict"].items():
-        torch.testing.assert_close(theirs["state_dict"][name], weight, atol=1e-5, rtol=0, msg=name)
+        assert theirs["state_dict"][name].numpy() == pytest.approx(weight.numpy(), abs=1e-8), name
     ours, theirs = one.scores(), two.scores()
     assert theirs.names == ours.names and len(ours) == len(list(two.maps.glob("*.png"))) == 7
     for name, values in ours.columns.items():
-        assert theirs.columns[name] == pytest.approx(values, abs=1e-4, nan_ok=True), name
+        assert theirs.columns[name] == pytest.approx(values, abs=1e-6, nan_ok=True), name
     for name in ("val/mae", "val/weighted_f", "val/loss"):
-        assert column(two, name) == pytest.approx(column(one, name), abs=1e-4)
+        assert column(two, name) == pytest.approx(column(one, name), abs=1e-6)
 
     # Only the first process writes and speaks.
     assert done.stdout.count("run folder:") == done.stdout.count("test/mae") == 1

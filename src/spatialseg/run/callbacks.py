@@ -38,7 +38,9 @@ class OneFolder(Callback):
 
 
 class ValidationPictures(Callback):
-    """Draw a few validation images with ground truth, prediction and weighted error after each validation.
+    """Draw a few validation images with ground truth, prediction and weighted error after a validation.
+
+    From epoch 100 on every tenth one is drawn, from 1000 on every hundredth, so that a long training fills no disk.
 
     Args:
         folder: Where the PNG files go, one per epoch; W&B gets them too.
@@ -67,6 +69,8 @@ class ValidationPictures(Callback):
         wanted = self.count - len(self._rows)
         training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if not training or not trainer.is_global_zero or wanted <= 0:
+            return
+        if trainer.current_epoch % 10 ** max(0, len(str(trainer.current_epoch)) - 2):
             return
         assert isinstance(pl_module, SegmentationTask)
         first = {key: value[:wanted] for key, value in batch.items()}

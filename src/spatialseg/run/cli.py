@@ -40,6 +40,7 @@ from spatialseg.run.folder import RunError, RunFolder, trainings
 from spatialseg.run.interruption import Interruption, Stopped
 from spatialseg.run.loggers import MetricsFile, SaveConfig, finish_wandb, start_wandb
 from spatialseg.run.machine import automatic_precision, circumstances
+from spatialseg.run.profiling import Shares
 from spatialseg.run.results import figures, show
 from spatialseg.task import NonFiniteLossError, SegmentationTask
 
@@ -168,6 +169,10 @@ class RunCLI(LightningCLI):
             help="Upload the best and the last checkpoint to W&B, which has to be online (WANDB_MODE=online).",
         )
         parser.add_argument(
+            "--compile", type=bool, default=False, help="Compile the network with torch.compile: slow to start."
+        )
+        parser.add_argument("--profile", type=bool, default=False, help="Of fit: show where the time of training went.")
+        parser.add_argument(
             "--resume",
             type=str | None,
             default=None,
@@ -282,6 +287,7 @@ class RunCLI(LightningCLI):
             callbacks=callbacks,
             logger=logger,
             plugins=plugins,
+            profiler=Shares() if settings.profile else configured.get("profiler"),
             default_root_dir=root,
             enable_progress_bar=terminal,
             # Otherwise Lightning adds a checkpoint of its own.
@@ -418,6 +424,8 @@ class RunCLI(LightningCLI):
     def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Train, validate and test the best checkpoint, write what came out and show it."""
         trainer, folder = self.trainer, self.folder
+        if self._settings.compile:
+            model.network.compile()
         self._announce(model)
         with self._nothing_left():
             if folder and self.last and trainer.is_global_zero:
@@ -433,6 +441,8 @@ class RunCLI(LightningCLI):
                 if folder and folder.last.exists():
                     raise RunError(f"{error}; the last whole epoch is in {folder.last}") from error
                 raise
+            if isinstance(trainer.profiler, Shares) and trainer.is_global_zero:
+                trainer.profiler.table().print()
             if folder is None:
                 return
             if not trainer.global_step:
@@ -458,6 +468,8 @@ class RunCLI(LightningCLI):
     def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Score a checkpoint, write what came out and show it."""
         options["weights_only"] = True
+        if self._settings.compile:
+            model.network.compile()
         with self._nothing_left():
             getattr(self.trainer, str(self.subcommand))(model, datamodule=datamodule, **options)
         if self.folder:
