@@ -220,13 +220,17 @@ class SegmentationTask(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Score a batch at native resolution, and log the loss there too; image by image where no training is on."""
-        images = []
-        for name, logits, mask in zip(batch["name"], self.native_logits(batch), batch["mask"], strict=True):
-            if self.trainer.state.fn == TrainerFn.VALIDATING:
+        predicted = self.native_logits(batch)
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            for name, logits, mask in zip(batch["name"], predicted, batch["mask"], strict=True):
                 self._count(name, self.probabilities(logits)[0], mask)
-            else:
-                self.val_metrics.update(self.probabilities(logits), mask[None])
-            images.append(self.loss.terms(logits, mask[None]))
+        else:
+            pairs = list(zip(predicted, batch["mask"], strict=True))
+            for size in set(batch["native"]):  # images of one size together
+                alike = [pair for pair in pairs if pair[1].shape == size]
+                probabilities = self.probabilities(torch.cat([one for one, _ in alike]))
+                self.val_metrics.update(probabilities, torch.stack([mask for _, mask in alike]))
+        images = [self.loss.terms(one, mask[None]) for one, mask in zip(predicted, batch["mask"], strict=True)]
         terms = {name: torch.stack([image[name] for image in images]).mean() for name in images[0]}
         self._log_loss(terms, "val", len(images))
 

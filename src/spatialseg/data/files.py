@@ -256,7 +256,7 @@ def _grey(image: Image.Image, path: File, expected: str) -> Array:
     return channels if channels.ndim == 2 else channels[..., 0].copy()
 
 
-def _grey16(image: Image.Image, path: File) -> Array:
+def _grey16(image: Image.Image, path: object) -> Array:
     """Return a 16-bit greyscale image as integers in [0, 65535]."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
