@@ -20,6 +20,7 @@ from rich.progress import track
 from spatialseg.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
 from spatialseg.data.files import few, list_images, read_map, read_mask
 from spatialseg.data.source import DataError
+from spatialseg.extras import how_to_install
 from spatialseg.functional.dispatch import one_thread
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.report.table import Column, Table, columns_of
@@ -268,10 +269,14 @@ def main(args: Sequence[str] | None = None) -> None:
         written = table.write(options.out, "scores", options.formats)
         for one in results:
             written += one.scores.save(options.out, f"images_{one.method}_{one.dataset}")
+        notes = _notes(results)
         if options.figures != "none" or options.sheet > 0:
-            written += _draw(results, options.out, options.figures, options.sheet)
+            try:
+                written += _draw(results, options.out, options.figures, options.sheet)
+            except ModuleNotFoundError as error:
+                notes.append(f"no pictures: {how_to_install(error) or error}")
     except ScoringError as error:
         parser.exit(2, f"spatialseg score: {error}\n")
     table.print()
-    print(*_notes(results), sep="\n")
+    print(*notes, sep="\n")
     print(f"Written to {options.out}: {', '.join(path.name for path in written)}")

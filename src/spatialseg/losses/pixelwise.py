@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
 from spatialseg.losses.base import SegmentationLoss, masked_mean
 from spatialseg.losses.registry import register_loss
@@ -68,7 +68,7 @@ class CrossEntropyLoss(SegmentationLoss):
 
 @register_loss("focal")
 class FocalLoss(SegmentationLoss):
-    r"""Focal loss :math:`-\alpha_t (1 - p_t)^\gamma \log p_t`, eq. 5, mean over the pixels (torchvision's).
+    r"""Focal loss :math:`-\alpha_t (1 - p_t)^\gamma \log p_t`, eq. 5, mean over the pixels.
 
     Several classes: the sigmoid form of each class against the rest, mean over the classes, as in SMP, whose own form
     copies to the host.
@@ -93,6 +93,9 @@ class FocalLoss(SegmentationLoss):
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
         region, valid = self.regions(target, logits.shape[1])
-        alpha = -1 if self.alpha is None else self.alpha
-        cost = sigmoid_focal_loss(logits, region.to(logits.dtype), alpha, self.gamma)
+        inside = region.to(logits.dtype)
+        cost = F.binary_cross_entropy_with_logits(logits, inside, reduction="none")
+        cost = (1 - torch.exp(-cost)) ** self.gamma * cost
+        if self.alpha is not None:
+            cost = cost * (self.alpha * inside + (1 - self.alpha) * (1 - inside))
         return masked_mean(cost.mean(dim=1, keepdim=True), valid)
