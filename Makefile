@@ -35,7 +35,7 @@ help: ## Print this list
 	@echo "  SEED   seed of everything random, now $(SEED)"
 	@echo "  DEVICES processes to train with, one per GPU or, without GPUs, on the CPU; by default all GPUs, else one"
 	@echo "  RESUME run folder to go on with, or last: the newest unfinished run of EXP, DATA and SEED"
-	@echo '  RUNS   runs to compare, the baseline first: folders, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
+	@echo '  RUNS   runs to compare, the baseline first: folders, also of scores, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
 	@echo "  RUN    run to predict with or to export: a folder, or EXPERIMENT/DATA, now $(RUN)"
 	@echo "  IN     images to predict: files, folders, patterns; OUT is the folder of what comes out, now $(OUT)"
 	@echo "  FORMAT of an export, now $(FORMAT); there are: onnx torch smp"
@@ -94,10 +94,11 @@ evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one
 tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
 	@$(BIN)/python -m spatialseg tables
 
-bench: $(STAMP) ## Time losses, measures and predict against their peers; results go to benchmarks/results
+bench: $(STAMP) ## Time losses, measures and predict against their peers, and what loggers cost; results go to benchmarks/results
 	@$(BIN)/python benchmarks/losses.py
 	@$(BIN)/python benchmarks/measures.py
 	@$(BIN)/python benchmarks/predict.py
+	@$(BIN)/python benchmarks/loggers.py
 
 bench-train: $(STAMP) ## Time our training loop against a bare one, and the loader; minutes
 	@$(BIN)/python benchmarks/train.py $(ARGS)

@@ -204,7 +204,8 @@ def examples(entries: Sequence[Entry], count: int) -> list["Example"]:
             if classes > 1:
                 cost, _ = weigh((values == np.arange(classes)[:, None, None]).astype(np.float64), one.mask)
             else:
-                anatomy = dissect(values, one.mask)
+                conventions = entries[index].arm.first_seed.conventions
+                anatomy = dissect(values, one.mask, cut=conventions["cut"] if conventions.get("cuts") else 0.5)
                 cost = anatomy.weighted
                 if index in (0, len(entries) - 1):
                     anatomies.append((title, np.asarray(draw_anatomy(one, anatomy, ANATOMY_SIDE))))

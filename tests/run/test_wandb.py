@@ -89,6 +89,8 @@ def test_validation_goes_over_epochs_training_over_steps_and_the_best_value_rank
 def test_validation_images_carry_masks_and_their_weighted_f(mirrored, held):
     shown = held["summary"]["pictures/predictions"]
     assert shown["count"] == held["summary"]["pictures/weighted_error"]["count"] == 3
+    anatomy = held["summary"]["pictures/anatomy"]
+    assert anatomy["caption"] == "val_0000" and (mirrored.wandb / "files" / anatomy["path"]).stat().st_size < 200_000
     media = [mirrored.wandb / "files" / name for name in shown["filenames"]]
     media += [mirrored.wandb / "files" / mask["path"] for each in shown["all_masks"] for mask in each.values()]
     assert {kind for each in shown["all_masks"] for kind in each} == {"truth", "prediction"}
