@@ -7,8 +7,11 @@ SEED ?= 0
 ARGS ?=
 HOURS ?= 3
 TABLE ?= saliency
+RUN ?= $(EXP)/$(DATA)
+OUT ?= predictions
+FORMAT ?= onnx
 
-KNOWN := EXP DATA SEED DEVICES RESUME RUNS TABLE PRED GT HOURS ARGS PYTHON SHELL
+KNOWN := EXP DATA SEED DEVICES RESUME RUN RUNS IN OUT FORMAT TABLE PRED GT HOURS ARGS PYTHON SHELL
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN = $(filter-out $(KNOWN) -*-%,$(GIVEN))
 $(if $(UNKNOWN),$(error There is no variable $(UNKNOWN). There are: $(filter-out SHELL,$(KNOWN))))
@@ -20,7 +23,7 @@ TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .known train test lint score compare leet sync notebook evidence tables bench bench-train fidelity chaos soak clean
+.PHONY: help setup .known train test lint predict export score compare leet sync notebook evidence tables bench bench-train fidelity chaos soak clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [VARIABLE=...]"
@@ -32,7 +35,10 @@ help: ## Print this list
 	@echo "  SEED   seed of everything random, now $(SEED)"
 	@echo "  DEVICES processes to train with, one per GPU or, without GPUs, on the CPU; by default all GPUs, else one"
 	@echo "  RESUME run folder to go on with, or last: the newest unfinished run of EXP, DATA and SEED"
-	@echo '  RUNS   runs to compare, the baseline first: folders, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
+	@echo '  RUNS   runs to compare, the baseline first: folders, also of scores, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
+	@echo "  RUN    run to predict with or to export: a folder, or EXPERIMENT/DATA, now $(RUN)"
+	@echo "  IN     images to predict: files, folders, patterns; OUT is the folder of what comes out, now $(OUT)"
+	@echo "  FORMAT of an export, now $(FORMAT); there are: onnx torch smp"
 	@echo "  TABLE  table of evidence, now $(TABLE); there are: $(TABLES)"
 	@echo "  PRED   folder of maps to score against the masks in GT"
 	@echo "  HOURS  how long make soak trains, now $(HOURS)"
@@ -64,6 +70,12 @@ lint: $(STAMP) ## Check style and types only
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+predict: $(STAMP) ## Predict the images IN with the run RUN, into the folder OUT; ARGS goes to the command
+	@$(BIN)/python -m spatialseg predict $(RUN) $(IN) --out $(OUT) $(ARGS)
+
+export: $(STAMP) ## Write the run RUN as FORMAT for use elsewhere; ARGS goes to the command
+	@$(BIN)/python -m spatialseg export $(RUN) --format $(FORMAT) $(ARGS)
+
 score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to the command
 	@$(BIN)/python -m spatialseg score --pred $(PRED) --gt $(GT) $(ARGS)
 
@@ -82,9 +94,11 @@ evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one
 tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
 	@$(BIN)/python -m spatialseg tables
 
-bench: $(STAMP) ## Time losses and measures against their peers; results go to benchmarks/results
+bench: $(STAMP) ## Time losses, measures and predict against their peers, and what loggers cost; results go to benchmarks/results
 	@$(BIN)/python benchmarks/losses.py
 	@$(BIN)/python benchmarks/measures.py
+	@$(BIN)/python benchmarks/predict.py
+	@$(BIN)/python benchmarks/loggers.py
 
 bench-train: $(STAMP) ## Time our training loop against a bare one, and the loader; minutes
 	@$(BIN)/python benchmarks/train.py $(ARGS)

@@ -28,6 +28,7 @@ from common import save
 from PIL import Image
 from scipy import ndimage
 
+from spatialseg.conventions import PRESETS
 from spatialseg.data.files import find_root, read_map, read_mask
 from spatialseg.data.source import DataError
 from spatialseg.metrics import (
@@ -38,7 +39,6 @@ from spatialseg.metrics import (
     WeightedFMeasure,
     saliency_metrics,
 )
-from spatialseg.metrics.conventions import PRESETS
 from spatialseg.score import score
 
 SIZES = (224, 384, 512, 1024, 2048)

@@ -9,10 +9,12 @@ from PIL import Image
 
 from report.runs import make_run
 from report.scores import make_scores
-from spatialseg.compare import main, open_runs, tabulate_differences, tabulate_figures
+from spatialseg.compare import main, tabulate_differences, tabulate_figures
 from spatialseg.data import ProceduralScenes
+from spatialseg.report.entries import open_entries
 from spatialseg.run.folder import RunError
-from spatialseg.scores import Scores
+from spatialseg.score import main as score
+from spatialseg.scores import Measure, Scores
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def compare(runs, *arguments: str) -> None:
 def test_seeds_are_folded_and_the_better_run_is_marked(runs, capsys):
     compare(runs, "bce/shapes", "wfb/shapes", "--images", "0")
     shown = capsys.readouterr().out
-    assert "40 test images" in shown and "Difference to bce" in shown
+    assert "40 test images" in shown and "Difference to bce" in shown and "Predictions not stretched; masks:" in shown
     lines = (runs / "comparison" / "comparison.md").read_text().splitlines()
     assert lines[2].startswith("| run | seeds | Fw |") and lines[5].startswith("| wfb | 3 | **0.6862** |")
     with (runs / "comparison" / "comparison.csv").open() as file:
@@ -49,20 +51,20 @@ def test_seeds_are_folded_and_the_better_run_is_marked(runs, capsys):
 
 
 def test_single_runs_say_nothing_about_seeds(runs):
-    entries = open_runs(["bce/shapes/seed0", "bce/shapes/seed2"], runs)
+    entries = open_entries(["bce/shapes/seed0", "bce/shapes/seed2"], runs)
     assert [entry.arm.name for entry in entries] == ["bce seed0", "bce seed2"]
-    table = tabulate_differences([entry.arm for entry in entries])
+    table = tabulate_differences(entries)
     assert "p_value" not in [column.key for column in table.columns] and len(table.rows) == 4
 
 
 def test_runs_of_several_classes_are_compared(tmp_path):
     for seed, name in enumerate(("ce", "lal")):
         make_run(tmp_path, name, make_scores(seed, classes=("road", "car")))
-    arms = [entry.arm for entry in open_runs(["ce/shapes", "lal/shapes"], tmp_path)]
+    entries = open_entries(["ce/shapes", "lal/shapes"], tmp_path)
     scores = make_scores(1, classes=("road", "car"))
     ratios = [scores.columns[f"intersection/{c}"].sum() / scores.columns[f"union/{c}"].sum() for c in ("road", "car")]
-    assert tabulate_figures(arms).rows[1]["iou"] == pytest.approx(np.mean(ratios))
-    assert len(tabulate_differences(arms).rows) == 3
+    assert tabulate_figures(entries).rows[1]["iou"] == pytest.approx(np.mean(ratios))
+    assert len(tabulate_differences(entries).rows) == 3
 
 
 def damage(scores: Scores, how: str) -> Scores:
@@ -89,7 +91,7 @@ def damage(scores: Scores, how: str) -> Scores:
 def test_what_cannot_be_compared_is_refused(runs, how, message):
     make_run(runs, "other", damage(make_scores(0), how))
     with pytest.raises(RunError, match=message):
-        open_runs(["bce/shapes", "other/shapes"], runs)
+        open_entries(["bce/shapes", "other/shapes"], runs)
 
 
 def test_errors_of_the_command_line_are_one_line(runs, capsys):
@@ -124,7 +126,89 @@ def test_a_picture_shows_the_ranks_of_the_difference(tmp_path, capsys):
     assert "comparison.png, comparison.html" in capsys.readouterr().out
     assert Image.open(tmp_path / "comparison" / "comparison.png").width > 300
     page = (tmp_path / "comparison" / "comparison.html").read_text(encoding="utf-8")
-    assert page.count("<img") == 6 * (2 + 2 * 2) and "Where they disagree most" in page
+    assert page.count("<img") == 6 * (2 + 2 * 2 + 2) and "Where they disagree most" in page
+
+
+QUICK = ("--sheet", "0", "--figures", "none", "--formats", "json")
+
+
+def score_maps(folder, names, maps: dict[str, float]) -> None:
+    """Score, of each method, the masks of scenes with so much of them left, as maps on disk."""
+    samples = {sample["name"]: sample for sample in ProceduralScenes(test=6, size=32).dataset("test")}
+    for place in (folder / "masks", *(folder / method for method in maps)):
+        place.mkdir(parents=True)
+    for name in names:
+        level = samples[name]["mask"].numpy() * 255
+        Image.fromarray(level).save(folder / "masks" / f"{name}.png")
+        for method, share in maps.items():
+            Image.fromarray((level * share).astype(np.uint8)).save(folder / method / f"{name}.png")
+    score(["--pred", *(str(folder / method) for method in maps), "--gt", str(folder / "masks"), *QUICK])
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Make a run that was tested on four scenes and found half of everything, and maps of six that were scored."""
+    monkeypatch.chdir(tmp_path)
+    names = [f"test_{index:04d}" for index in range(6)]
+    score_maps(tmp_path, names, {"half": 0.5, "peer": 0.9, "other": 0.2})
+    scores = Scores.load(tmp_path / "scores", "images_half_masks").take(names[:4])
+    scores.columns["weighted_f_cut"] = scores.columns["weighted_f"] + 0.1
+    first, *rest = scores.measures
+    scores.measures = (first, Measure("weighted_f_cut", "Fw cut"), *rest)
+    scores.conventions |= {"cuts": [0.5], "cut": 0.5}
+    run = make_run(tmp_path / "runs", "bce", scores)
+    (tmp_path / "half").rename(run.maps)
+    return tmp_path
+
+
+def test_scored_maps_stand_beside_runs(beside, capsys):
+    main(["bce/shapes", "scores/peer", "--html", "--images", "1"])
+    shown = capsys.readouterr().out
+    assert "4 test images" in shown and "Difference to bce" in shown and "scored maps (peer)" in shown
+    rows = json.loads((beside / "runs" / "comparison" / "comparison.json").read_text())["rows"]
+    peer = Scores.load(beside / "scores", "images_peer_masks").take([f"test_{index:04d}" for index in range(4)])
+    assert [row["run"] for row in rows] == ["bce", "peer"] and [row["seeds"] for row in rows] == [1, None]
+    assert rows[1]["weighted_f"] == pytest.approx(peer.columns["weighted_f"].mean())
+    assert rows[1]["weighted_f_cut"] is None
+    assert rows[0]["weighted_f_cut"] == pytest.approx(rows[0]["weighted_f"] + 0.1)
+    page = (beside / "runs" / "comparison" / "comparison.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 2 * (2 + 2 * 2 + 2) and "<h1>bce, peer on shapes</h1>" in page
+
+
+def test_a_folder_of_scores_is_all_its_methods(beside, capsys):
+    entries = open_entries(["bce/shapes", "scores"])
+    assert [entry.arm.name for entry in entries] == ["bce", "half", "peer", "other"]
+    assert [entry.arm.name for entry in open_entries(["scores/other", "scores/peer"])] == ["other", "peer"]
+    main(["scores/peer", "scores/other", "--html"])
+    assert "scored maps come without photographs" in (shown := capsys.readouterr().out) and "6 test images" in shown
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["scores/pear", "bce/shapes"], "no method 'pear', did you mean 'peer'"),
+        (["scores/peer", "scores/peer"], "2 of what is compared are called 'peer'"),
+    ],
+)
+def test_what_is_wrong_with_scored_maps_is_said(beside, names, message):
+    with pytest.raises(RunError, match=message):
+        open_entries(names)
+
+
+def test_maps_must_be_scored_like_the_run_and_on_its_images(beside):
+    names = [f"test_{index:04d}" for index in range(2, 6)]
+    few = beside / "few"
+    few.mkdir()
+    for part in ("peer", "masks"):
+        (few / part).mkdir()
+        for name in names:
+            (few / part / f"{name}.png").write_bytes((beside / part / f"{name}.png").read_bytes())
+    score(["--pred", "few/peer", "--gt", "few/masks", "--out", "few/scores", *QUICK])
+    with pytest.raises(RunError, match="different test images, 4 and 4, of which only one has 4"):
+        open_entries(["bce/shapes", "few/scores"])
+    score(["--pred", "peer", "--gt", "masks", "--out", "stretched", "--preset", "pysodmetrics", *QUICK])
+    with pytest.raises(RunError, match=r"they were scored with .* = .* and .*; test or score one of them again"):
+        open_entries(["bce/shapes", "stretched"])
 
 
 def test_the_page_of_one_run_shows_its_worst_and_best(tmp_path):

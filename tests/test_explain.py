@@ -13,8 +13,9 @@ from spatialseg.data import ProceduralScenes
 from spatialseg.functional import weighted_counts, weighted_f_measure
 from spatialseg.losses import available_losses, build_loss
 from spatialseg.losses.registry import loss_class
-from spatialseg.report.anatomy import SURE, dissect, draw_anatomy
-from spatialseg.report.pictures import Photograph
+from spatialseg.report.anatomy import SURE, dissect, draw_anatomy, draw_predictions, weigh
+from spatialseg.report.anatomy import panels as anatomy_panels
+from spatialseg.report.sheet import Photograph, coloured
 from spatialseg.task import SegmentationTask
 
 
@@ -97,15 +98,41 @@ def test_what_cannot_be_taken_apart_is_refused(prediction, mask, said):
 def test_every_step_has_its_picture(scene):
     image, mask, probability = scene
     anatomy = dissect(probability, mask, ["bce", "wfb"], cut=0.3)
-    figure = draw_anatomy(Photograph("scene", image, mask), anatomy)
-    shown = {axis.get_title(): axis.images[0].get_array() for axis in figure.axes if axis.images}
+    photograph = Photograph("scene", image, mask)
+    *panels, words, bce, wfb = (each for row in anatomy_panels(photograph, anatomy) for each in row)
+    shown = {panel.title: panel.pixels for panel in [*panels, bce, wfb]}
     titles = list(shown)
-    assert titles[:6] == ["scene", "ground truth G", "prediction D", "D cut at 0.3", "error E", "dependency E$_A$"]
-    assert titles[-2:] == ["bce pushes", "wfb pushes"]
-    assert np.array_equal(shown["error E"], anatomy.error)
-    assert np.array_equal(np.sign(shown["bce pushes"]), -np.sign(anatomy.gradients["bce"]))
-    (written,) = (axis.texts[1].get_text() for axis in figure.axes if axis.texts)
-    assert f"{anatomy.f:.4f}" in written
+    assert titles[:6] == ["scene", "ground truth G", "prediction D", "D cut at 0.3", "error E", "dependency Eₐ"]
+    assert titles[-2:] == ["bce pushes", "wfb pushes"] and len(titles) == 12
+    assert np.array_equal(shown["error E"], coloured(anatomy.error, 0, 1, "inferno"))
+    redder = shown["bce pushes"][..., 0].astype(int) - shown["bce pushes"][..., 2]
+    strong = np.abs(anatomy.gradients["bce"]) > np.abs(anatomy.gradients["bce"]).max() / 3
+    assert (np.sign(redder) == -np.sign(anatomy.gradients["bce"]))[strong].all() and strong.any()
+    assert f"{anatomy.f:.4f}" in words.columns[1]
+    assert draw_anatomy(photograph, anatomy, 100).width > 400
+
+
+def test_predictions_stand_beside_their_weighted_error(scene):
+    image, mask, probability = scene
+    rows = [(Photograph("scene", image, mask), probability)] * 2
+    assert draw_predictions(rows, 64).height > 2 * 64
+    several = np.stack([1 - probability, probability])
+    assert draw_predictions([(rows[0][0], several)], 64).width > 4 * 64
+
+
+def test_of_several_classes_the_largest_error_and_the_mean_score_count(scene):
+    _, mask, probability = scene
+    mask = mask.copy()
+    mask[:10] = 255
+    cost, f = weigh(probability, mask)
+    assert not cost[:10].any() and (cost[mask == 0].sum(), f) == pytest.approx(
+        (dissect(probability, mask).fp, dissect(probability, mask).f)
+    )
+    several = np.stack([1 - probability, probability, np.zeros_like(probability)])
+    costs, mean = weigh(several, mask)
+    each = [dissect(several[index], np.where(mask == 255, 255, mask == index)) for index in range(2)]
+    assert mean == pytest.approx(np.mean([one.f for one in each]))
+    assert costs == pytest.approx(np.maximum(*(one.weighted for one in each)))
 
 
 @pytest.fixture
@@ -125,7 +152,7 @@ def test_the_command_draws_a_map_on_disk(files, capsys):
     said = capsys.readouterr().out
     assert f"{f:.4f}" in said and "cut at 0.25" in said
     with Image.open("scene_explained.png") as picture:
-        assert picture.width > 800
+        assert picture.width > 1200
 
 
 def test_a_map_of_another_size_is_resized(files, capsys):
@@ -148,7 +175,7 @@ def run(files):
 
 def save(folder, task):
     state = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
-    state["pytorch-lightning_version"] = "2.6.0"
+    state |= {"pytorch-lightning_version": "2.6.0", "epoch": 0, "global_step": 1}
     torch.save(state, folder / "checkpoints" / "best.ckpt")
     return task
 
@@ -195,9 +222,3 @@ def test_what_cannot_be_explained_is_said_in_a_line(files, capsys):
     fails([*good[:2], "--run", "none/none"], "is no finished run", capsys)
     Image.new("L", (7, 5)).save("small.png")
     fails(["scene.png", "small.png", *good[2:]], "its mask small.png 7×5", capsys)
-
-
-def test_help_ends_with_an_example(capsys):
-    with pytest.raises(SystemExit):
-        main(["explain", "--help"])
-    assert "example: python -m spatialseg explain" in capsys.readouterr().out.splitlines()[-1]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from spatialseg.conventions import PRESETS
 from spatialseg.data.files import read_map
 from spatialseg.metrics import available_measures, saliency_metrics
-from spatialseg.metrics.conventions import PRESETS
 from spatialseg.score import main, score
 from spatialseg.scores import Scores
 

@@ -1,1 +1,16 @@
 """Train segmentation networks with spatially sensitive losses and score them with the weighted F-measure."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spatialseg.model import load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - only who loads a network needs the libraries of networks
+    if name == "load":
+        from spatialseg.model import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

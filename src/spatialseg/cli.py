@@ -5,11 +5,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from spatialseg.extras import how_to_install
+
 COMMANDS = {
     "fit": ("run.cli", "train a network, test its best checkpoint, and say where the results are"),
     "validate": ("run.cli", "score a checkpoint on the validation images"),
     "test": ("run.cli", "score a checkpoint on the test images with every measure"),
-    "predict": ("run.cli", "write the predictions of a checkpoint as PNG files"),
+    "predict": ("predict", "write what a trained network sees in images: maps, masks, cut-outs, overlays"),
+    "export": ("export", "hand a trained network on: ONNX, torch.export, segmentation-models-pytorch"),
     "score": ("score", "score saliency maps on disk against masks on disk"),
     "compare": ("compare", "show runs side by side: measures, differences, pictures"),
     "explain": ("explain", "draw how one image's score comes about, and where losses push"),
@@ -39,8 +42,14 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}", file=sys.stderr)
         sys.exit(2)
     module = COMMANDS[command][0]
-    # One module runs all the commands that go through Lightning, which has to know which.
-    import_module(f"spatialseg.{module}").main([command, *rest] if module == "run.cli" else rest)
+    try:
+        # One module runs all the commands that go through Lightning, which has to know which.
+        import_module(f"spatialseg.{module}").main([command, *rest] if module == "run.cli" else rest)
+    except ModuleNotFoundError as error:
+        if not (advice := how_to_install(error)):
+            raise
+        print(f"spatialseg {command}: {advice}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _overview() -> str:

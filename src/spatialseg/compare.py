@@ -1,6 +1,6 @@
-"""Runs against runs: the same test images, the measures side by side, and pictures of where they differ.
+"""Runs against runs, and against scored maps: the same test images, the measures side by side, where they differ.
 
-Run folders are all that is needed, and pictures need the photographs as well. PyTorch is imported only where a page
+Their folders are all that is needed, and pictures need the photographs as well. PyTorch is imported only where a page
 shows weighted errors, or the photographs do not come from files.
 """
 
@@ -8,106 +8,47 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spatialseg.report.statistics import RESAMPLES, Arm, differences
+from spatialseg.conventions import Conventions
+from spatialseg.report.entries import CUT, Entry, open_entries
+from spatialseg.report.statistics import RESAMPLES, differences
 from spatialseg.report.table import Cell, Column, Table, columns_of
-from spatialseg.run.folder import RunError, RunFolder, find_runs
-from spatialseg.scores import FACTS, Scores
+from spatialseg.run.folder import RunError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from PIL.Image import Image
 
     from spatialseg.data import Source
-    from spatialseg.report.pictures import Photograph
+    from spatialseg.report.page import Example
+    from spatialseg.report.sheet import Photograph
 
 FORMATS = ("csv", "json", "md", "tex")
+ANATOMY_SIDE = 180  # pixels, the width of a panel
 
 
-class Entry(NamedTuple):
-    """What is compared: one run, or all seeds of an experiment."""
-
-    runs: list[RunFolder]
-    arm: Arm
-
-
-def open_runs(names: Sequence[str | Path], runs: str | Path = "runs") -> list[Entry]:
-    """Open what is to be compared.
-
-    Args:
-        names: Run folders, or `EXPERIMENT/DATA` for all seeds of it; the baseline first.
-        runs: The folder of all runs.
-
-    Raises:
-        RunError: There is no such run, it was not tested, one is named twice, or they are of different images or scored
-            differently.
-    """
-    found = [find_runs(name, runs) for name in names]
-    pairs = zip(_labels([each[0] for each in found]), found, strict=True)
-    entries = [Entry(each, Arm(label, {run.seed: run.scores() for run in each})) for label, each in pairs]
-    first = found[0][0]
-    scores = entries[0].arm.seeds[first.seed]
-    for entry in entries:
-        for run, other in zip(entry.runs, entry.arm.seeds.values(), strict=True):
-            if fault := _unlike(scores, other):
-                raise RunError(f"{first} and {run} cannot be compared: {fault}")
-    return entries
-
-
-def _labels(runs: Sequence[RunFolder]) -> list[str]:
-    """Return a name for each run, no longer than what tells them apart."""
-    experiments = [run.experiment for run in runs]
-    seeds = [f"{run.experiment} seed{run.seed}" for run in runs]
-    paths = [str(run) for run in runs]
-    for labels in (experiments, seeds, paths):
-        if len(set(labels)) == len(labels):
-            return labels
-    raise RunError(f"a run cannot be compared with itself, got {', '.join(paths)}; name each once")
-
-
-def _unlike(first: Scores, second: Scores) -> str | None:
-    """Say why two scores cannot be compared, if so."""
-    if lonely := sorted(set(first.names) ^ set(second.names)):
-        return (
-            f"they are of different test images, {len(first)} and {len(second)}, of which only one has {len(lonely)} "
-            f"({', '.join(lonely[:5])}{', …' * (len(lonely) > 5)}); compare runs on the same data"
-        )
-    for fact in FACTS:
-        unequal = ~np.isclose(first.columns[fact], second.columns[fact], rtol=0, atol=1e-9)
-        if unequal.any():
-            index = int(unequal.argmax())
-            values = " and ".join(f"{each.columns[fact][index]:.4g}" for each in (first, second))
-            return (
-                f"the ground truth differs in {unequal.sum()} images, such as {first.names[index]!r} with a {fact} of "
-                f"{values}; compare runs on the same data"
-            )
-    # Each run's cut is chosen on its own validation images.
-    for key in (first.conventions.keys() | second.conventions.keys()) - {"cut"}:
-        one, two = (each.conventions.get(key) for each in (first, second))
-        if one != two:
-            return f"they were scored with {key} = {one} and {two}; test one of them again"
-    if first.measures != second.measures or first.classes != second.classes:
-        return "they were scored with different measures or classes; test one of them again"
-    return None
-
-
-def tabulate_figures(arms: Sequence[Arm]) -> Table:
-    """Return every measure of every arm, means over seeds."""
-    columns = [Column("run", "run"), Column("seeds", "seeds"), *columns_of(arms[0].measures)]
-    rows: list[dict[str, Cell]] = [{"run": arm.name, "seeds": len(arm.seeds), **arm.means()} for arm in arms]
-    conventions = arms[0].first_seed.conventions
-    told = [f"{name} = {value}" for name, value in conventions.items() if name not in ("cut", "cuts")]
-    caption = f"Scored with {', '.join(told)}."
-    if conventions.get("cuts"):
+def tabulate_figures(entries: Sequence[Entry]) -> Table:
+    """Return every measure of every entry, means over seeds."""
+    first = entries[0].arm.first_seed
+    columns = [Column("run", "run"), Column("seeds", "seeds"), *columns_of(first.measures)]
+    rows: list[dict[str, Cell]] = [
+        {"run": entry.arm.name, "seeds": len(entry.runs) or None, **entry.arm.means()} for entry in entries
+    ]
+    common: dict[str, Any] = {**first.conventions, "cuts": ()}  # what each run is cut at is its own
+    caption = Conventions(**common).describe()
+    if any(measure.name == CUT for measure in first.measures):
         caption += " Fw cut: each run at the threshold chosen on its own validation images."
-    return Table(columns, rows, f"{len(arms[0].first_seed)} test images", caption, facts={"conventions": conventions})
+    if scored := [entry.arm.name for entry in entries if not entry.runs]:
+        caption += f" Without seeds: scored maps ({', '.join(scored)}), 8-bit as a rule; a run's own are not rounded."
+    return Table(columns, rows, f"{len(first)} test images", caption, facts={"conventions": first.conventions})
 
 
-def tabulate_differences(arms: Sequence[Arm]) -> Table:
-    """Return by how much each later arm differs from the first, a row per measure."""
+def tabulate_differences(entries: Sequence[Entry]) -> Table:
+    """Return by how much each later entry differs from the first, a row per measure."""
+    arms = [entry.arm for entry in entries]
     rows: list[dict[str, Any]] = []
     for arm in arms[1:]:
         for each in differences(arms[0], arm):
@@ -175,78 +116,101 @@ def photographs(entries: Sequence[Entry], names: Sequence[str]) -> tuple[list["P
         ValueError: The maps were not kept, or the photographs are not there; names what is missing.
     """
     for entry in entries:
-        if not all((entry.runs[0].maps / f"{name}.png").is_file() for name in names):
-            raise RunError(f"{entry.runs[0].maps} does not hold the maps; test the run again")
-    settings = entries[0].runs[0].read_config()["data"]
+        if lost := [name for name in names if name not in entry.maps]:
+            raise RunError(f"{entry.place} does not hold the maps, such as that of {lost[0]}; test or score it again")
+    trained = [entry.runs[0] for entry in entries if entry.runs]
+    if not trained:
+        raise RunError("scored maps come without photographs; name a run of the same images beside them")
+    settings = trained[0].read_config()["data"]
     from spatialseg.data.files import read_image, read_mask
     from spatialseg.data.folders import FolderPairs
-    from spatialseg.report.pictures import Photograph
+    from spatialseg.report.sheet import Photograph
 
     source = make_source(settings)
+    found: dict[str, Photograph] = {}
     if isinstance(source, FolderPairs):
-        pairs = {pair.name: pair for pair in source.pairs("test")}
-        found = {
-            name: Photograph(name, read_image(pairs[name].image), read_mask(pairs[name].mask, source.classes))
-            for name in names
-            if name in pairs
-        }
+        for pair in source.pairs("test"):
+            if pair.name in names:
+                mask = read_mask(pair.mask, source.classes)
+                found[pair.name] = Photograph(pair.name, read_image(pair.image), mask)
     else:
         samples: Any = source.dataset("test")
-        every = (samples[index] for index in range(len(samples)))
-        found = {
-            sample["name"]: Photograph(sample["name"], sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy())
-            for sample in every
-            if sample["name"] in names
-        }
-    if lost := set(names) - found.keys():
-        raise RunError(f"the test images of {source.name} here do not include {', '.join(sorted(lost)[:5])}")
+        for sample in (samples[index] for index in range(len(samples))):
+            if sample["name"] in names:
+                image = sample["image"].permute(1, 2, 0).numpy()
+                found[sample["name"]] = Photograph(sample["name"], image, sample["mask"].numpy())
+            if len(found) == len(names):
+                break
+    if missing := set(names) - found.keys():
+        raise RunError(f"the test images of {source.name} here do not include {', '.join(sorted(missing)[:5])}")
     return [found[name] for name in names], source.classes
 
 
-def maps_of(entries: Sequence[Entry], name: str, classes: int) -> dict[str, NDArray[Any]]:
+def maps_of(entries: Sequence[Entry], photograph: "Photograph", classes: int) -> list[tuple[str, NDArray[Any]]]:
     """Return the map of each entry's first seed, titled by entry and score: probabilities, or class indices."""
     from PIL import Image
 
-    maps = {}
+    from spatialseg.data.files import read_map
+
+    maps = []
     for entry in entries:
-        scores = entry.arm.seeds[entry.runs[0].seed]
+        scores, name = entry.arm.first_seed, photograph.name
         score = scores.columns[entry.arm.measures[0].name][scores.names.index(name)]
-        grey = np.asarray(Image.open(entry.runs[0].maps / f"{name}.png"))
-        maps[f"{entry.arm.name}: {score:.3f}"] = grey / 255 if classes == 1 else grey
+        values = read_map(entry.maps[name]) if classes == 1 else np.asarray(Image.open(entry.maps[name]))
+        if values.shape != photograph.mask.shape:  # as `score` does
+            size = photograph.mask.shape[::-1]
+            values = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+        grey = classes == 1 and values.dtype == np.uint8
+        maps.append((f"{entry.arm.name}: {score:.3f}", values / 255 if grey else values))
     return maps
 
 
-def draw(entries: Sequence[Entry], count: int) -> "Figure":
+def draw(entries: Sequence[Entry], count: int) -> "Image":
     """Draw test images at equally spaced ranks of the difference, with the maps of each entry's first seed.
 
     Raises:
         ValueError: The maps were not kept, or the photographs are not there; names what is missing.
     """
+    from spatialseg.report.sheet import Panel, draw_panels, map_pixels
+
     shown, classes = photographs(entries, equally_spaced(ranked(entries), count))
-    from spatialseg.report.pictures import draw_comparison
+    rows = []
+    for one in shown:
+        maps = [("ground truth", one.mask), *maps_of(entries, one, classes)]
+        rows.append([Panel(one.name, one.image), *(Panel(title, map_pixels(each, classes)) for title, each in maps)])
+    return draw_panels(rows)
 
-    return draw_comparison([(one, maps_of(entries, one.name, classes)) for one in shown], classes)
 
+def examples(entries: Sequence[Entry], count: int) -> list["Example"]:
+    """Return, for the page, the test images where the entries disagree most.
 
-def examples(entries: Sequence[Entry], count: int) -> list[tuple[str, list[tuple[str, bytes]]]]:
-    """Return, for the page, the test images where the entries disagree most: image, truth, maps, weighted errors.
+    Each has image, truth, maps and weighted errors; and how the score of the first and of the last entry comes about,
+    if it is of foreground.
 
     Raises:
         ValueError: The maps were not kept, or the photographs are not there; names what is missing.
     """
     shown, classes = photographs(entries, extremes(ranked(entries), count))
-    from spatialseg.report.page import picture
-    from spatialseg.report.pictures import weighted_cost
+    from spatialseg.report.anatomy import dissect, draw_anatomy, weigh
+    from spatialseg.report.page import Example
+    from spatialseg.report.sheet import coloured, map_pixels
 
-    colours, top = (None, 1.0) if classes == 1 else ("tab20", classes - 1.0)
     found = []
     for one in shown:
-        pictures = [("image", picture(one.image)), ("ground truth", picture(one.mask, colours, top))]
-        for title, values in maps_of(entries, one.name, classes).items():
-            each = values if classes == 1 else values == np.arange(classes)[:, None, None]
-            pictures.append((title, picture(values, colours, top)))
-            pictures.append(("weighted error", picture(weighted_cost(each, one.mask), "inferno", 2)))
-        found.append((one.name, pictures))
+        pictures = [("image", one.image), ("ground truth", map_pixels(one.mask, classes))]
+        anatomies = []
+        for index, (title, values) in enumerate(maps_of(entries, one, classes)):
+            pictures.append((title, map_pixels(values, classes)))
+            if classes > 1:
+                cost, _ = weigh((values == np.arange(classes)[:, None, None]).astype(np.float64), one.mask)
+            else:
+                conventions = entries[index].arm.first_seed.conventions
+                anatomy = dissect(values, one.mask, cut=conventions["cut"] if conventions.get("cuts") else 0.5)
+                cost = anatomy.weighted
+                if index in (0, len(entries) - 1):
+                    anatomies.append((title, np.asarray(draw_anatomy(one, anatomy, ANATOMY_SIDE))))
+            pictures.append(("weighted error", coloured(cost, 0, 2, "inferno")))
+        found.append(Example(one.name, pictures, anatomies, exact=classes > 1))
     return found
 
 
@@ -259,10 +223,13 @@ def main(args: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         "spatialseg compare",
         description="Show runs side by side, on the same test images.",
-        epilog="example: python -m spatialseg compare saliency_bce/ecssd saliency_wfb/ecssd",
+        epilog="example: python -m spatialseg compare saliency_bce/ecssd saliency_wfb/ecssd --html",
     )
     parser.add_argument(
-        "names", nargs="+", metavar="RUN", help="run folder, or EXPERIMENT/DATA for all its seeds; the baseline first"
+        "names",
+        nargs="+",
+        metavar="RUN",
+        help="run folder, EXPERIMENT/DATA for all its seeds, or folder that score wrote to; the baseline first",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--out", type=Path, help="folder for tables and picture; comparison in the folder of all runs")
@@ -271,13 +238,12 @@ def main(args: Sequence[str]) -> None:
     options = parser.parse_args(args)
     out = options.out or options.runs / "comparison"
     try:
-        entries = open_runs(options.names, options.runs)
+        entries = open_entries(options.names, options.runs)
     except ValueError as error:
         parser.error(str(error))
-    arms = [entry.arm for entry in entries]
-    tables = {"comparison": tabulate_figures(arms)}
-    if len(arms) > 1:
-        tables["differences"] = tabulate_differences(arms)
+    tables = {"comparison": tabulate_figures(entries)}
+    if len(entries) > 1:
+        tables["differences"] = tabulate_differences(entries)
     for stem, table in tables.items():
         table.print()
         table.write(out, stem, FORMATS)
@@ -285,7 +251,7 @@ def main(args: Sequence[str]) -> None:
     shown = []
     if options.images > 0:
         try:
-            draw(entries, options.images).savefig(out / "comparison.png", dpi=100)
+            draw(entries, options.images).save(out / "comparison.png")
             written.append("comparison.png")
             shown = examples(entries, 2 * options.images) if options.html else []
         except ValueError as error:
@@ -293,7 +259,7 @@ def main(args: Sequence[str]) -> None:
     if options.html:
         from spatialseg.report.page import make_page
 
-        page = make_page(arms, [entry.runs for entry in entries], list(tables.values()), shown)
+        page = make_page(entries, list(tables.values()), shown)
         (out / "comparison.html").write_text(page, encoding="utf-8")
         written.append("comparison.html")
     print(f"Written to {out}: {', '.join(written)}")

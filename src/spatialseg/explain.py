@@ -11,7 +11,7 @@ from PIL import Image
 
 from spatialseg.data.files import read_image, read_map, read_mask
 from spatialseg.report.anatomy import LOSSES, dissect, draw_anatomy
-from spatialseg.report.pictures import Photograph
+from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunError, RunFolder, find_runs
 
 
@@ -28,25 +28,14 @@ def predict(run: RunFolder, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     Raises:
         RunError: The run has no configuration or checkpoint, or is of several classes.
     """
-    import torch  # the training stack takes seconds, and a map on disk needs none of it
+    from spatialseg.model import load  # takes seconds, and a map on disk needs none of it
 
-    from spatialseg.data.samples import EvaluationSamples, PadToStride, image_tensor
-    from spatialseg.task import SegmentationTask
-
-    data = run.read_config()["data"]
-    if not run.best.is_file():
+    model = load(run.path, device="cpu")
+    if model.classes > 1:
         raise RunError(
-            f"{run} has no checkpoint {run.best.relative_to(run.path)}; give another run, or a map with --pred"
+            f"{run} is of {model.classes} classes; only foreground maps are explained, so give one with --pred"
         )
-    task = SegmentationTask.load_from_checkpoint(run.best, map_location="cpu", weights_only=True).eval()
-    if (classes := task.hparams["classes"]) > 1:
-        raise RunError(f"{run} is of {classes} classes; only foreground maps are explained, so give one with --pred")
-    samples: Any = [{"image": image_tensor(image), "name": "image"}]
-    resized = EvaluationSamples(samples, data["eval_size"] or data["size"], data["keep_aspect"])
-    with torch.inference_mode():
-        (prediction,) = task.predict_step(PadToStride(data["stride"])([resized[0]]), 0).values()
-    probability: NDArray[np.float32] = prediction.numpy()
-    return probability
+    return model.probabilities(image)
 
 
 def _one_run(name: str, runs: Path) -> RunFolder:
@@ -111,7 +100,7 @@ def main(args: Sequence[str] | None = None) -> None:
         photograph, prediction, cut = _read(options)
         anatomy = dissect(prediction, photograph.mask, options.losses, cut=cut)
         out.parent.mkdir(parents=True, exist_ok=True)
-        draw_anatomy(photograph, anatomy).savefig(out, dpi=120)
+        draw_anatomy(photograph, anatomy, width=300).save(out)
     except (ValueError, TypeError, ImportError, OSError) as error:
         parser.exit(2, f"spatialseg explain: {error}\n")
     for name, value in anatomy.describe().items():

@@ -6,13 +6,24 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
-from torch import nn
+from torch import Tensor, nn
 
 from spatialseg.encoder import load_bundled_weights
 from spatialseg.hints import did_you_mean
 
 OURS = {"encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs"}
 """Arguments of the library that are set here, or would make the network's output something else than logits."""
+
+
+def standardise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Scale RGB images, uint8 in [0, 255] or floating in [0, 1], to what an encoder expects.
+
+    Args:
+        image: Shape (N, 3, H, W).
+        mean: Of each channel in [0, 1], shape (1, 3, 1, 1).
+        std: The same.
+    """
+    return ((image / 255 if not image.is_floating_point() else image) - mean) / std
 
 
 def make_network(

@@ -1,12 +1,12 @@
 """Score maps on disk against masks on disk, as papers do: `python -m spatialseg score --pred DIR --gt DIR`."""
 
 import argparse
-import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +17,18 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from spatialseg.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
 from spatialseg.data.files import few, list_images, read_map, read_mask
 from spatialseg.data.source import DataError
-from spatialseg.metrics.conventions import DEFAULT, PRESETS, Conventions
+from spatialseg.extras import how_to_install
+from spatialseg.functional.dispatch import one_thread
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores
 
 FORMATS = ("csv", "json", "md", "tex", "html")
+Counted = tuple[ImageCounts, float, bool] | str
+"""Of a pair of files what its image counts, the map's highest grey level, and whether it was resized; or its fault."""
 
 
 class ScoringError(Exception):
@@ -103,37 +107,27 @@ def score(
             pairs.append((method, dataset, common, lacking, sorted(maps.keys() - truth.keys())))
 
     results = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, one_thread():
         for method, dataset, files, lacking, extra in pairs:
-            tasks = ((name, *paths, conventions, strict) for name, paths in files.items())
-            counted = pool.map(lambda task: _count(*task), tasks)
-            what = f"Scoring {method} on {dataset}"
-            shown = track(counted, what, len(files), transient=True, disable=not progress, console=Console(stderr=True))
-            found = list(shown)
+            one = partial(_count, conventions=conventions, strict=strict)
+            counted: Iterable[Counted] = pool.map(one, files, files.values())
+            what, console = f"Scoring {method} on {dataset}", Console(stderr=True)
+            found = list(track(counted, what, len(files), transient=True, disable=not progress, console=console))
             if faults := [each for each in found if isinstance(each, str)]:
                 raise ScoringError(f"{method} on {dataset}: {len(faults)} files: {'; '.join(faults[:5])}")
-            counts = [each for each in found if not isinstance(each, str)]
-            if max(each.highest for each in counts) == 1:
+            images, highest, resized = zip(*(each for each in found if not isinstance(each, str)), strict=True)
+            if max(highest) == 1:
                 raise ScoringError(
-                    f"{method} on {dataset}: no grey level in {len(counts)} maps is above 1 (of 255); "
+                    f"{method} on {dataset}: no grey level in {len(images)} maps is above 1 (of 255); "
                     "they seem to be saved as 0 and 1: multiply them by 255"
                 )
-            scores = scores_of([each.image for each in counts], conventions)
-            resized = sum(each.resized for each in counts)
-            results.append(Result(method, dataset, scores, files, lacking, extra, resized))
+            scores = scores_of(images, conventions)
+            results.append(Result(method, dataset, scores, files, lacking, extra, sum(resized)))
     return results
 
 
-@dataclass
-class _Counted:
-    image: ImageCounts
-    highest: float
-    """Highest grey level of the map."""
-    resized: bool
-
-
-def _count(name: str, map_path: Path, mask_path: Path, conventions: Conventions, strict: bool) -> _Counted | str:
-    """Count in one pair of files, or return what is wrong with it."""
+def _count(name: str, files: tuple[Path, Path], conventions: Conventions, strict: bool) -> Counted:
+    map_path, mask_path = files
     try:
         prediction, mask = read_map(map_path), read_mask(mask_path, 1, conventions.mask_threshold)
     except DataError as error:
@@ -147,18 +141,16 @@ def _count(name: str, map_path: Path, mask_path: Path, conventions: Conventions,
             return f"{map_path} has {found} pixels, its mask {width}×{height}"
         prediction = np.array(Image.fromarray(prediction).resize((width, height), Image.Resampling.BILINEAR))
     image = count_image(name, torch.from_numpy(prediction), torch.from_numpy(mask.view(np.bool_)), conventions)
-    return _Counted(image, float(highest), resized)
+    return image, float(highest), resized
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ScoringError(f"{folder} is no folder")
     found, problems = list_images(folder)
-    if problems:
-        raise ScoringError("; ".join(problems))
     here = {name: path for name, path in found.items() if path.parent == folder}
-    if not here:
-        raise ScoringError(f"{folder} holds no image")
+    if problems or not here:
+        raise ScoringError("; ".join(problems) or f"{folder} holds no image")
     return here
 
 
@@ -175,6 +167,7 @@ def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
         {"method": one.method, "dataset": one.dataset, "images": f"{len(one.scores)}/{one.expected}"}
         | {name: float(value) for name, value in one.scores.figures().items()}
         | {"missing": one.missing, "extra": one.extra, "resized": one.resized, "empty": one.empty}
+        | {"maps": str(next(iter(one.files.values()))[0].parent.absolute())}
         for one in sorted(results, key=lambda one: one.dataset)
     ]
     facts = {"conventions": asdict(conventions)}
@@ -185,92 +178,54 @@ def _notes(results: Sequence[Result]) -> list[str]:
     """Say what was missing, left over, resized or empty."""
     lines = []
     for one in results:
-        where = f"{one.method} on {one.dataset}"
-        if one.missing:
-            lines.append(f"{where}: of {one.expected} masks without a map, not averaged, {few(one.missing)}")
-        if one.extra:
-            lines.append(f"{where}: maps without a mask, not scored, {few(one.extra)}")
-        if one.resized:
-            lines.append(f"{where}: {one.resized} maps were resized to their masks")
-        if one.empty:
-            lines.append(f"{where}: {one.empty} masks are empty")
+        told = {
+            f"of {one.expected} masks without a map, not averaged, {few(one.missing)}": one.missing,
+            f"maps without a mask, not scored, {few(one.extra)}": one.extra,
+            f"{one.resized} maps were resized to their masks": one.resized,
+            f"{one.empty} masks are empty": one.empty,
+        }
+        lines += [f"{one.method} on {one.dataset}: {note}" for note, there_are in told.items() if there_are]
     return lines
 
 
-def _draw(results: Sequence[Result], options: argparse.Namespace) -> list[Path]:
+def _draw(results: Sequence[Result], out: Path, figures: str, sheet: int) -> list[Path]:
     """Draw the curves of each data set, and the worst and best maps of each result."""
     from spatialseg.report.pictures import draw_curves, draw_sheet
 
-    written = []
-    datasets = dict.fromkeys(one.dataset for one in results)
-    for dataset in datasets if options.figures != "none" else ():
-        here = {one.method: one.scores for one in results if one.dataset == dataset}
+    drawn = {}
+    for dataset in dict.fromkeys(one.dataset for one in results) if figures != "none" else ():
         curves = {
-            method: {name: scores.mean_curve(name) for name in ("f", "precision", "recall")}
-            for method, scores in here.items()
+            one.method: {name: one.scores.mean_curve(name) for name in ("f", "precision", "recall")}
+            for one in results
+            if one.dataset == dataset
         }
-        written.append(options.out / f"curves_{dataset}.{options.figures}")
-        draw_curves(dataset, curves).savefig(written[-1], dpi=120)
-    for one in results if options.sheet > 0 else ():
-        value = dict(zip(one.scores.names, one.scores.columns["weighted_f"], strict=True))
-        ranked = sorted((name for name in value if not math.isnan(value[name])), key=value.__getitem__)
-        count = min(options.sheet, max(1, len(ranked) // 2))
+        drawn[out / f"curves_{dataset}.{figures}"] = draw_curves(dataset, curves)
+    for one in results if sheet > 0 else ():
+        names, values = one.scores.names, one.scores.columns["weighted_f"]
+        ranked = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
+        count = min(sheet, max(1, len(ranked) // 2))
         shown = [
-            [(f"{name}: {value[name]:.3f}", *_read(*one.files[name])) for name in names]
-            for names in (ranked[:count], ranked[::-1][:count])
+            [(f"{names[row]}: {values[row]:.3f}", *_read(*one.files[names[row]])) for row in rows]
+            for rows in (ranked[:count], ranked[::-1][:count])
         ]
         title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"
-        written.append(options.out / f"sheet_{one.method}_{one.dataset}.png")
-        draw_sheet(title, shown).savefig(written[-1], dpi=120)
-    return written
+        drawn[out / f"sheet_{one.method}_{one.dataset}.png"] = draw_sheet(title, shown)
+    for path, figure in drawn.items():
+        figure.savefig(path, dpi=120)
+    return list(drawn)
 
 
 def _named_folders(values: Sequence[str]) -> dict[str, Path]:
     """Read `name=folder` or `folder`, whose name is then that of the folder."""
     folders: dict[str, Path] = {}
     for value in values:
-        name, equals, folder = value.partition("=")
-        path = Path(folder if equals else value)
-        name = name if equals else path.resolve().name
+        *given, folder = value.split("=", 1)
+        path = Path(folder)
+        name = given[0] if given else path.resolve().name
         if name in folders:
             raise ScoringError(f"two folders are called {name!r}; name them: {name}1={folders[name]} {name}2={path}")
         folders[name] = path
     return folders
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="spatialseg score",
-        description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
-    )
-    parser.add_argument(
-        "--pred",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="[NAME=]DIR",
-        help="folder of maps of a method; several may be given. With several data sets, DIR/<data set> holds the maps",
-    )
-    parser.add_argument(
-        "--gt", nargs="+", action="extend", required=True, metavar="[NAME=]DIR", help="folder of masks of a data set"
-    )
-    parser.add_argument("--preset", choices=PRESETS, default="default", help="whose conventions to follow")
-    parser.add_argument(
-        "--normalize",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="stretch every map to [0, 1] first, whatever the preset says",
-    )
-    parser.add_argument("--beta2", type=float, help="β² of the weighted F-measure, whatever the preset says")
-    parser.add_argument("--empty-target", choices=("skip", "zero", "strict"), help="weighted F of an empty mask")
-    parser.add_argument("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
-    parser.add_argument("--strict", action="store_true", help="refuse maps of another size than their mask")
-    parser.add_argument("--out", type=Path, default=Path("scores"), help="folder to write to (default: scores)")
-    parser.add_argument("--formats", nargs="*", choices=FORMATS, default=list(FORMATS), help="formats of the table")
-    parser.add_argument("--figures", choices=("png", "pdf", "none"), default="png", help="format of the curves")
-    parser.add_argument("--sheet", type=int, default=6, metavar="N", help="show the N worst and best maps; 0 for none")
-    parser.add_argument("--workers", type=int, default=0, help="threads (default: one per CPU)")
-    return parser
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -282,31 +237,46 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 when the arguments or the files cannot be used.
     """
-    options = _parser().parse_args(args)
-    chosen = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
-    conventions = replace(
-        PRESETS[options.preset], **{name: value for name, value in chosen.items() if value is not None}
+    parser = argparse.ArgumentParser(
+        prog="spatialseg score",
+        description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
+        epilog="example: python -m spatialseg score --pred mine=maps/ theirs=maps2/ --gt masks/ --preset pysodmetrics",
     )
+    add = parser.add_argument
+    folders: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True, "metavar": "[NAME=]DIR"}
+    add("--pred", help="folder of a method's maps; with several data sets, DIR/<data set> holds the maps", **folders)
+    add("--gt", help="folder of a data set's masks", **folders)
+    add("--preset", choices=PRESETS, default="default", help="whose conventions to follow, but for the next three")
+    add("--normalize", action=argparse.BooleanOptionalAction, help="stretch every map to [0, 1] first")
+    add("--beta2", type=float, help="β² of the weighted F-measure")
+    add("--empty-target", choices=OF_EMPTY, help="weighted F of an empty mask")
+    add("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
+    add("--strict", action="store_true", help="refuse maps of another size than their mask")
+    add("--out", type=Path, default=Path("scores"), help="folder to write to (default: scores)")
+    add("--formats", nargs="*", choices=FORMATS, default=list(FORMATS), help="formats of the table")
+    add("--figures", choices=("png", "pdf", "none"), default="png", help="format of the curves")
+    add("--sheet", type=int, default=6, metavar="N", help="show the N worst and best maps; 0 for none")
+    add("--workers", type=int, default=0, help="threads (default: one per CPU)")
+    options = parser.parse_args(args)
+    preset = PRESETS[options.preset]
+    given = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
+    conventions = replace(preset, **{name: value for name, value in given.items() if value is not None})
+    how = {name: getattr(options, name) for name in ("missing", "strict", "workers")}
     try:
-        results = score(
-            _named_folders(options.pred),
-            _named_folders(options.gt),
-            conventions,
-            missing=options.missing,
-            strict=options.strict,
-            workers=options.workers,
-            progress=sys.stderr.isatty(),
-        )
+        pred, gt = _named_folders(options.pred), _named_folders(options.gt)
+        results = score(pred, gt, conventions, progress=sys.stderr.isatty(), **how)
         table = table_of(results, conventions)
         written = table.write(options.out, "scores", options.formats)
         for one in results:
-            stem = f"images_{one.method}_{one.dataset}"
-            one.scores.save(options.out, stem)
-            written.append(options.out / f"{stem}.csv")
-        written += _draw(results, options)
+            written += one.scores.save(options.out, f"images_{one.method}_{one.dataset}")
+        notes = _notes(results)
+        if options.figures != "none" or options.sheet > 0:
+            try:
+                written += _draw(results, options.out, options.figures, options.sheet)
+            except ModuleNotFoundError as error:
+                notes.append(f"no pictures: {how_to_install(error) or error}")
     except ScoringError as error:
-        print(f"spatialseg score: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        parser.exit(2, f"spatialseg score: {error}\n")
     table.print()
-    print(*_notes(results), sep="\n")
+    print(*notes, sep="\n")
     print(f"Written to {options.out}: {', '.join(path.name for path in written)}")

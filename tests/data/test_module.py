@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser
-from PIL import Image
 
 from spatialseg.data import DataError, FolderPairs, ProceduralScenes, SegmentationDataModule
 from spatialseg.data.source import SPLITS
@@ -147,35 +146,6 @@ class TestCache:
         assert module.val_dataloader().dataset.samples.kept == {}
         assert module.train_dataloader().dataset.samples is kept  # decoded once
         assert len(list(train)) == 3
-
-
-class TestPrediction:
-    def test_a_folder_or_one_file(self, tmp_path, make_pairs):
-        folder = make_pairs(tmp_path, 3) / "images"
-        module = SegmentationDataModule(FolderPairs("no such folder"), batch_size=2, predict_root=str(folder))
-        module.setup("predict")  # needs no source
-        batches = list(module.predict_dataloader())
-        assert [name for batch in batches for name in batch["name"]] == ["a00", "a01", "a02"]
-        assert all("mask" not in batch and batch["native"][0] == (12, 16) for batch in batches)
-        (batch,) = SegmentationDataModule(predict_root=str(folder / "a01.png")).predict_dataloader()
-        assert batch["name"] == ["a01"] and batch["image"].shape == (1, 3, 128, 128)
-
-    def test_problems(self, tmp_path, make_pairs):
-        def predict(root):
-            with pytest.raises(DataError) as error:
-                SegmentationDataModule(predict_root=str(root)).predict_dataloader()
-            return str(error.value)
-
-        assert "no file or folder" in predict(tmp_path / "gone")
-        (tmp_path / "empty").mkdir()
-        assert "there are none" in predict(tmp_path / "empty")
-        folder = make_pairs(tmp_path, 3) / "images"
-        (folder / "a00.png").write_bytes(b"")
-        (folder / "a01.png").write_bytes(b"GIF")
-        message = predict(folder)
-        assert "2 problems" in message and "a00.png: the file is empty" in message and "a01.png: cannot" in message
-        Image.new("L", (4, 4)).save(folder / "a02.bmp")
-        assert "two files of one name" in predict(folder)
 
 
 class TestSetup:

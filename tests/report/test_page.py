@@ -1,20 +1,22 @@
-import json
+import base64
+import io
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from spatialseg.compare import open_runs, tabulate_differences, tabulate_figures
-from spatialseg.report.page import make_page, picture
+from spatialseg.compare import tabulate_differences, tabulate_figures
+from spatialseg.report.entries import open_entries
+from spatialseg.report.page import Example, make_page, picture
+from spatialseg.report.sheet import map_pixels
 
 from .runs import make_run
 from .scores import make_scores
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MANY = 13  # pictures in a row, as six runs have
 
 
 class Tags(HTMLParser):
@@ -37,26 +39,28 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.fixture
-def page(tmp_path) -> str:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> str:
+    runs = tmp_path_factory.mktemp("runs")
     for seed in range(3):
-        make_run(tmp_path, "a&b", make_scores(seed, count=300), seed)
-        make_run(tmp_path, "wfb", make_scores(seed + 10, count=300, shift=0.1), seed, loss="wfb")
-    return page_of(tmp_path, "a&b", "wfb")
+        make_run(runs, "a&b", make_scores(seed, count=300), seed)
+        make_run(runs, "wfb", make_scores(seed + 10, count=300, shift=0.1), seed, loss="wfb")
+    return page_of(runs, "a&b", "wfb")
 
 
 def page_of(runs, *experiments: str) -> str:
-    entries = open_runs([f"{experiment}/shapes" for experiment in experiments], runs)
-    arms = [entry.arm for entry in entries]
-    tables = [tabulate_figures(arms)] + ([tabulate_differences(arms)] if len(arms) > 1 else [])
-    grey = picture(np.linspace(0, 1, 900).reshape(30, 30))
-    return make_page(arms, [entry.runs for entry in entries], tables, [("sparrow", [("image", grey)])])
+    entries = open_entries([f"{experiment}/shapes" for experiment in experiments], runs)
+    tables = [tabulate_figures(entries)] + ([tabulate_differences(entries)] if len(entries) > 1 else [])
+    grey = map_pixels(np.linspace(0, 1, 900).reshape(30, 30))
+    return make_page(
+        entries, tables, [Example("sparrow", [("image", grey), *MANY * [("map", grey)]], [("bce: 0.5", grey)])]
+    )
 
 
 def test_the_page_is_whole_and_needs_nothing_else(page):
     tags = Tags(page)
     assert not tags.open and tags.found.count("script") == 1
-    assert all(link.startswith("data:") for link in tags.links) and len(tags.links) == 2
+    assert all(link.startswith("data:") for link in tags.links) and len(tags.links) == 3 + MANY
     assert not re.search(r"https?://|@import|url\(", page)
     assert len(page) < 1_000_000
     assert "a&amp;b" in page and "a&b" not in page
@@ -93,43 +97,72 @@ def test_several_classes_have_a_table_per_measure(tmp_path):
     assert "<h2>Worst and best</h2>" in page and "Differences" not in page
 
 
-def test_pictures_are_small_and_classes_keep_their_colours(tmp_path):
+def test_pictures_are_small_and_classes_keep_their_colours():
     rng = np.random.default_rng(0)
-    photograph = picture(rng.integers(0, 256, (900, 600, 3), dtype=np.uint8))
+    photograph = image_of(picture("a photograph", rng.integers(0, 256, (900, 600, 3), dtype=np.uint8)))
+    assert photograph.size == (267, 400) and photograph.format == "JPEG"
     indices = rng.integers(0, 3, (40, 50)).astype(np.uint8)
     indices[0, 0] = 255
-    for name, data in (("photograph.jpg", photograph), ("classes.png", picture(indices, "tab20", 2))):
-        (tmp_path / name).write_bytes(data)
-    assert Image.open(tmp_path / "photograph.jpg").size == (267, 400)
-    colours = np.asarray(Image.open(tmp_path / "classes.png"))
-    assert (colours[0, 0] == 255).all() and len(np.unique(colours.reshape(-1, 3), axis=0)) == 4
+    classes = image_of(picture("<classes>", map_pixels(indices, 3), exact=True))
+    assert np.array_equal(np.asarray(classes), map_pixels(indices, 3))
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-@pytest.mark.parametrize(("width", "theme"), [(1280, 0), (500, 1)])
-def test_in_a_browser_tables_sort_and_nothing_overflows(page, tmp_path, width, theme):
-    probe = """<script>
-    const head = [...document.querySelectorAll("th")].find((each) => each.textContent === "MAE");
-    const cell = (row) => +row.cells[head.cellIndex].dataset.value;
-    const column = () => [...head.closest("table").tBodies[0].rows].map(cell);
-    head.click(); const down = column(); head.click(); const up = column();
-    const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-    const dark = getComputedStyle(document.body).backgroundColor;
-    document.title = JSON.stringify({ down, up, wide, dark });
-    </script></body>"""
+def image_of(element: str) -> Image.Image:
+    """Return the image in an element, whose size it tells."""
+    _, width, height, data = re.search(r'(width="(\d+)" height="(\d+)").*?base64,([^"]+)"', element).groups()
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.size == (int(width), int(height)) and not re.search('alt="[^"]*[<>]', element)
+    return image
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Start the system's Chromium, or say why not."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium is installed here")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    quiet = ("background-networking", "component-update", "quic", "sync", "gpu")
+    with playwright.sync_playwright() as driver:
+        arguments = ["--no-sandbox", "--no-first-run", *(f"--disable-{each}" for each in quiet)]
+        with driver.chromium.launch(executable_path=chromium, args=arguments) as browser:
+            yield browser
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
+def test_in_a_browser_tables_sort_pictures_zoom_and_nothing_overflows(browser, page, tmp_path, width, theme):
     path = tmp_path / "page.html"
-    path.write_text(page.replace("</body>", probe), encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
-    command += ["--disable-component-update", "--disable-sync", "--no-first-run", f"--window-size={width},900"]
-    command += ["--enable-logging=stderr", f"--blink-settings=preferredColorScheme={1 - theme}"]
-    done = subprocess.run(
-        [*command, f"--user-data-dir={tmp_path / 'browser'}", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "CONSOLE" not in done.stderr
-    found = json.loads(re.search("<title>({.*?})</title>", done.stdout)[1])
-    assert found["down"] == sorted(found["down"], reverse=True) and found["up"] == sorted(found["up"])
-    assert found["wide"] <= 0
-    assert found["dark"] == ("rgb(21, 23, 26)" if theme else "rgb(255, 255, 255)")
+    path.write_text(page, encoding="utf-8")
+    shown = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=theme, offline=True)
+    said, asked = [], []
+    shown.on("console", lambda message: said.append(message.text))
+    shown.on("pageerror", lambda error: said.append(str(error)))
+    shown.on("request", lambda request: asked.append(request.url))
+    shown.goto(path.as_uri())
+
+    assert shown.evaluate("document.documentElement.scrollWidth") == width
+    back = {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 23, 26)"}[theme]
+    assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == back
+
+    head = shown.locator("th", has_text="MAE").first
+    cells = shown.locator(f"table >> nth=0 >> tr td:nth-child({head.evaluate('head => head.cellIndex') + 1})")
+    for order, reverse in (("descending", True), ("ascending", False)):
+        head.click()
+        values = [float(text) for text in cells.all_inner_texts()]
+        assert head.get_attribute("aria-sort") == order and len(values) == 2
+        assert values == sorted(values, reverse=reverse) and values[0] != values[1]
+
+    photograph = shown.get_by_alt_text("image", exact=True)
+    small = photograph.bounding_box()
+    assert 60 < small["width"] <= width
+    photograph.click()
+    assert photograph.bounding_box() == {"x": 0, "y": 0, "width": width, "height": 800}
+    photograph.click()
+    assert photograph.bounding_box()["width"] == small["width"]
+
+    anatomy = shown.get_by_alt_text("bce: 0.5")
+    assert not anatomy.is_visible()
+    shown.get_by_text("How the scores come about").click()
+    assert anatomy.is_visible() and shown.evaluate("document.documentElement.scrollWidth") == width
+    assert not said and [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    shown.close()

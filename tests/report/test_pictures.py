@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from spatialseg.functional import weighted_f_measure
 from spatialseg.report import pictures
-from spatialseg.report.pictures import Photograph
+from spatialseg.report.sheet import Photograph
 
 
 @pytest.fixture
@@ -18,43 +17,6 @@ def photograph() -> Photograph:
 
 def titles(figure: Figure) -> list[str]:
     return [axis.get_title() for axis in figure.axes if axis.get_title()]
-
-
-def test_predictions_stand_beside_their_weighted_error(photograph, tmp_path):
-    probability = np.random.default_rng(1).random((30, 40), dtype=np.float32)
-    figure = pictures.draw_predictions([(photograph, probability)] * 2)
-    assert titles(figure) == ["sparrow", "ground truth", "prediction", "weighted error"] * 2
-    cost = figure.axes[3].images[0]
-    assert cost.get_clim() == (0, 2)
-    figure.savefig(tmp_path / "picture.png")
-
-
-def test_the_cost_is_that_of_the_measure(photograph):
-    import torch
-
-    probability = np.random.default_rng(1).random((30, 40), dtype=np.float32)
-    cost, mask = pictures.weighted_cost(probability, photograph.mask), photograph.mask
-    assert cost[0, 0] == 0
-    hits, alarms = (mask == 1).sum() - cost[mask == 1].sum(), cost[mask == 0].sum()
-    (expected,) = weighted_f_measure(torch.tensor(probability)[None], torch.tensor(mask)[None]).f
-    assert 2 * hits / ((mask == 1).sum() + hits + alarms) == pytest.approx(expected.item(), abs=1e-5)
-
-
-def test_of_several_classes_the_most_costly_is_shown(photograph):
-    right = np.stack([photograph.mask != 1, photograph.mask == 1]).astype(np.float32)
-    assert pictures.weighted_cost(right, photograph.mask).max() == 0
-    wrong = pictures.weighted_cost(right[::-1].copy(), photograph.mask)
-    assert wrong.max() == pytest.approx(2, abs=0.3)
-    assert titles(pictures.draw_predictions([(photograph, right)]))[2] == "prediction"
-
-
-@pytest.mark.parametrize("classes", [1, 3])
-def test_methods_stand_side_by_side(photograph, classes):
-    figure = pictures.draw_comparison(
-        [(photograph, {"bce: 0.7": photograph.mask, "wfb: 0.8": photograph.mask})], classes
-    )
-    assert titles(figure) == ["sparrow", "ground truth", "bce: 0.7", "wfb: 0.8"]
-    assert np.isnan(figure.axes[1].images[0].get_array().filled(np.nan)[0, 0])
 
 
 def test_a_sheet_outlines_the_mask_and_bears_rows_of_unequal_length(photograph):

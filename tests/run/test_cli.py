@@ -72,7 +72,7 @@ def test_same_seed_same_result_in_another_folder(finished, overlay):
     assert measures_of(again) == measures_of(run)
 
 
-def test_test_and_predict_use_a_run(finished, tmp_path):
+def test_test_uses_a_run(finished, tmp_path):
     run, _ = finished[EXPERIMENTS[0]]
     use = ["--config", str(run.config), "--runs", str(tmp_path / "runs")]
 
@@ -85,16 +85,20 @@ def test_test_and_predict_use_a_run(finished, tmp_path):
     assert ours == pytest.approx(theirs)
     assert not tested.maps.exists()
 
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for name, size in (("wide", (90, 40)), ("tall", (31, 77))):
-        noise = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
-        Image.fromarray(noise).save(photos / f"{name}.png")
-    main(["predict", *use, "--ckpt_path", str(run), "--data.predict_root", str(photos)])
-    (predicted,) = (run for run in map(RunFolder, runs_below(tmp_path / "runs")) if run.time.endswith("_predict"))
-    assert Image.open(predicted.predictions / "wide.png").size == (90, 40)
-    assert Image.open(predicted.predictions / "tall.png").size == (31, 77)
-    assert Image.open(predicted.predictions / "tall.png").mode == "L"
+
+def test_predicting_the_test_images_gives_the_maps_of_the_test(finished, tmp_path):
+    run, _ = finished[EXPERIMENTS[0]]
+    ProceduralScenes(train=8, val=3, test=3, size=64).export(tmp_path / "scenes")
+    out = tmp_path / "predicted"
+    main(["predict", str(run), f"{tmp_path}/scenes/images/test_*.png", "--out", str(out)])
+    cut = run.read_summary()["cut"]
+    for path in run.maps.iterdir():
+        ours, theirs = (np.asarray(Image.open(each)) for each in (out / "maps" / path.name, path))
+        assert (ours != theirs).mean() < 1e-3 and np.abs(ours.astype(int) - theirs).max() <= 1  # rounded otherwise
+        mask = np.asarray(Image.open(out / "masks" / path.name)) > 0
+        sure = np.abs(ours / 255 - cut) > 1 / 255
+        np.testing.assert_array_equal(mask[sure], (ours / 255 >= cut)[sure])
+    assert len(list((out / "maps").iterdir())) == len(list(run.maps.iterdir())) == 3
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_a_wrong_configuration_is_one_clear_error_and_leaves_nothing(small, tmp_
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 
 
-@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+@pytest.mark.parametrize("command", ["test", "validate"])
 def test_an_untrained_network_is_never_used(command, small, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, *small])
@@ -180,6 +184,15 @@ def test_switches_of_the_trainer_work(arguments, small, tmp_path):
     runs = [RunFolder(path) for path in runs_below(tmp_path / "runs")]
     assert all(run.finished and not run.checkpoints.exists() and not run.wandb for run in runs)
     assert bool(runs) == ("--trainer.logger=false" in arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_ends_with_an_example(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # so that no line is broken
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert not stop.value.code
+    assert f"example: python -m spatialseg {command}" in capsys.readouterr().out.rstrip().splitlines()[-1]
 
 
 def test_help_and_unknown_commands(capsys):

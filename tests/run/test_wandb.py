@@ -10,7 +10,6 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-import torch
 import wandb
 import yaml
 from PIL import Image
@@ -19,11 +18,10 @@ from stopping import StopOnce
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from spatialseg.cli import main
-from spatialseg.functional import weighted_f_measure
-from spatialseg.report.pictures import Photograph
+from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunFolder
 from spatialseg.run.loggers import WandbMirror, finish_wandb
-from spatialseg.run.media import thumbnails, validation_panels, weighted_f
+from spatialseg.run.media import thumbnails, validation_panels
 
 HERE = Path(__file__).parent
 SWEEPS = sorted((ROOT / "experiments" / "sweeps").glob("*.yaml"))
@@ -91,6 +89,8 @@ def test_validation_goes_over_epochs_training_over_steps_and_the_best_value_rank
 def test_validation_images_carry_masks_and_their_weighted_f(mirrored, held):
     shown = held["summary"]["pictures/predictions"]
     assert shown["count"] == held["summary"]["pictures/weighted_error"]["count"] == 3
+    anatomy = held["summary"]["pictures/anatomy"]
+    assert anatomy["caption"] == "val_0000" and (mirrored.wandb / "files" / anatomy["path"]).stat().st_size < 200_000
     media = [mirrored.wandb / "files" / name for name in shown["filenames"]]
     media += [mirrored.wandb / "files" / mask["path"] for each in shown["all_masks"] for mask in each.values()]
     assert {kind for each in shown["all_masks"] for kind in each} == {"truth", "prediction"}
@@ -129,19 +129,12 @@ def test_pictures_are_small_whatever_the_image_is(classes):
         mask[:10] = 255
         rows.append((Photograph(name, generator.integers(0, 255, (*shape, 3), np.uint8), mask), probability))
     panels = validation_panels(rows, ["foreground"] if classes == 1 else ["a", "b", "c"])
-    assert all(len(images) == 2 for images in panels.values())
+    anatomy = panels.pop("pictures/anatomy", None)
+    assert (anatomy is not None) == (classes == 1)  # of foreground only
+    assert anatomy is None or max(anatomy.image.size) < 1000
+    assert all(len(images) == 2 for images in panels.values()) and len(panels) == 2
     assert {image.image.size for images in panels.values() for image in images} == {(256, 256)}
     assert [max(image.size) for image in thumbnails(*rows[0])] == [128] * 3
-    (_, _, mask), probability = rows[0]
-    of_each = [
-        weighted_f_measure(*(torch.from_numpy(part[None]) for part in (soft, truth))).f.item()
-        for soft, truth in zip(
-            probability if classes > 1 else probability[None],
-            [np.where(mask == 255, 255, mask == c) for c in range(classes)] if classes > 1 else [mask],
-            strict=True,
-        )
-    ]
-    assert weighted_f(probability, mask) == pytest.approx(np.mean(of_each), abs=1e-6)
 
 
 def test_a_run_that_goes_on_keeps_its_id_and_is_uploaded_in_order(small, tmp_path):
@@ -170,10 +163,13 @@ def broken(*_: object, **__: object) -> None:
     raise RuntimeError("no such luck")
 
 
-@pytest.mark.parametrize("where", ["init", "log", "finish", "missing"])
+@pytest.mark.parametrize("where", ["place", "log", "finish", "missing"])
 def test_a_run_outlives_wandb(where, overlay, tmp_path, monkeypatch):
     if where == "missing":
         monkeypatch.setitem(sys.modules, "wandb", None)
+    elif where == "place":  # wandb.init fails
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "wandb").touch()
     elif where == "log":
         monkeypatch.setattr(wandb.Run, "log", broken)
     else:
@@ -183,7 +179,27 @@ def test_a_run_outlives_wandb(where, overlay, tmp_path, monkeypatch):
     monkeypatch.undo()
     finish_wandb(1)
     assert run.finished and len(run.metrics.read_text().splitlines()) > 6
-    assert (run.wandb is None) == (where in ("init", "missing"))
+    assert (run.wandb is None) == (where in ("place", "missing"))
+
+
+@pytest.fixture
+def little_room(tmp_path):
+    """Give W&B's folder a file system of its own, of 100 kB, which only root can."""
+    place = tmp_path / "runs" / "wandb"
+    place.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_run_outlives_a_full_disk(little_room, overlay, capfd):
+    with pytest.warns(UserWarning, match="W&B failed"):
+        run, _ = fit(EXPERIMENTS[0], overlay, little_room.parent)
+        finish_wandb(0)
+    assert run.finished and sum(each.stat().st_blocks for each in little_room.rglob("*")) * 512 > 80_000
+    assert len(capfd.readouterr().err.splitlines()) < 20
 
 
 def test_a_run_outlives_the_end_of_wandbs_process(small, tmp_path):

@@ -38,17 +38,6 @@ def check_pairs(splits: Mapping[Split, Sequence[Pair]], classes: int, name: str)
     return problems or _unfit_splits(splits, dict(zip(pairs, facts, strict=True)), classes)
 
 
-def check_images(paths: Sequence[Path], name: str) -> list[str]:
-    """Read every image once and return the problems found; what passed is remembered, as in `check_pairs`."""
-
-    def inspect(path: Path) -> tuple[list[str], None]:
-        problems: list[str] = []
-        _attempt(problems, read_image, path)
-        return problems, None
-
-    return _once(inspect, paths, paths, "images", f"Checking the images of {name}")[0]
-
-
 def _once(
     inspect: Callable[[T], tuple[list[str], R]], items: Sequence[T], files: Sequence[Path], kind: str, what: str
 ) -> tuple[list[str], list[R]]:

@@ -155,11 +155,15 @@ def read_image(path: File) -> Array:
     Raises:
         DataError: If the file cannot be read or holds floating-point values; names it.
     """
-    image = _open(path)
+    return rgb_of(_open(path), path)
+
+
+def rgb_of(image: Image.Image, name: object) -> Array:
+    """Return a decoded image as `read_image` does; `name` begins the message of an error."""
     if image.mode == "F":
-        raise DataError(f"{path}: floating-point pixels have no known range; save it with 8 or 16 bits per channel")
+        raise DataError(f"{name}: floating-point pixels have no known range; save it with 8 or 16 bits per channel")
     if image.mode.startswith("I"):
-        grey = _rounded_to_8_bits(_grey16(image, path))
+        grey = _rounded_to_8_bits(_grey16(image, name))
         return np.repeat(grey[..., None], 3, axis=2)
     return np.array((image.convert("RGBA") if image.mode == "P" else image).convert("RGB"))  # RGBA: see _grey
 
@@ -252,7 +256,7 @@ def _grey(image: Image.Image, path: File, expected: str) -> Array:
     return channels if channels.ndim == 2 else channels[..., 0].copy()
 
 
-def _grey16(image: Image.Image, path: File) -> Array:
+def _grey16(image: Image.Image, path: object) -> Array:
     """Return a 16-bit greyscale image as integers in [0, 65535]."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:

@@ -15,7 +15,6 @@ from spatialseg.data.samples import (
     Augment,
     Batch,
     EvaluationSamples,
-    ImageFolder,
     KeptSamples,
     PadToStride,
     TrainingSamples,
@@ -31,7 +30,7 @@ class SegmentationDataModule(LightningDataModule):
     Training batches: `image` uint8 (N, 3, S, S), `mask` int64 (N, S, S), `name` list of N; perhaps `distance`.
 
     Evaluation batches: `image` uint8 (N, 3, H, W), each resized and padded with grey at the bottom and
-    right; `mask` list of N int64 (h, w) at native size (none when predicting); `name`; `size` and `native`, lists of N
+    right; `mask` list of N int64 (h, w) at native size; `name`; `size` and `native`, lists of N
     (height, width): the resized image inside the padding, and the image on disk.
 
     The data are checked at the start (`Source.check`). What an epoch shows depends on `seed` and the epoch's number
@@ -57,7 +56,6 @@ class SegmentationDataModule(LightningDataModule):
             of a distributed training keeps its own); the rest is read anew each time. Changes no value.
         stride: Evaluation images are padded to a multiple of this, the network's largest stride.
         seed: Seed of shuffling and augmentation.
-        predict_root: One image or a folder of images to predict on; the source's test images by default.
 
     Attributes:
         classes: Number of classes of the source; 1 means binary.
@@ -84,7 +82,6 @@ class SegmentationDataModule(LightningDataModule):
         cache_gb: float = 0.0,
         stride: int = 32,
         seed: int = 0,
-        predict_root: str | None = None,
     ) -> None:
         super().__init__()
         at_least_1 = {"size": size, "eval_size": eval_size, "batch_size": batch_size, "stride": stride}
@@ -113,7 +110,6 @@ class SegmentationDataModule(LightningDataModule):
         self.add = AddDistance(self.source.classes) if distances else None
         self.stride = stride
         self.seed = seed
-        self.predict_root = predict_root
         self.classes = self.source.classes
         self.class_names = self.source.class_names
         self.name = self.source.name
@@ -122,13 +118,11 @@ class SegmentationDataModule(LightningDataModule):
         self._kept: dict[Split, KeptSamples] = {}
 
     def setup(self, stage: str) -> None:
-        """Check the data, once, and that there are images of every split; to predict on a folder needs no source.
+        """Check the data, once, and that there are images of every split.
 
         Raises:
             DataError: Listing every problem found.
         """
-        if stage == "predict" and self.predict_root:
-            return
         if not self._checked:
             self.source.check()
             self._checked = True
@@ -137,6 +131,11 @@ class SegmentationDataModule(LightningDataModule):
             if not len(self.source.dataset(split)):  # type: ignore[arg-type]
                 wanted = TrainerFn(stage).value
                 raise DataError(f"data set {self.name!r}: the {split} split is empty, and {wanted} needs images of it")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint has to tell whoever uses the network without the data set."""
+        evaluation = {"eval_size": self.eval_size, "keep_aspect": self.keep_aspect, "stride": self.stride}
+        return {"name": self.name, "class_names": self.class_names, **evaluation}
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return augmented, shuffled training batches; a last smaller one is left out unless it is the only one."""
@@ -158,16 +157,6 @@ class SegmentationDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test images."""
         return self._evaluation(self.source.dataset("test"))
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the images below `predict_root`, without masks; the test images if it is not set.
-
-        Raises:
-            DataError: If `predict_root` is not there or holds no readable image.
-        """
-        if self.predict_root is None:
-            return self.test_dataloader()
-        return self._evaluation(ImageFolder(self.predict_root))
 
     @property
     def _loading(self) -> dict[str, Any]:
@@ -204,7 +193,7 @@ class SegmentationDataModule(LightningDataModule):
         return DataLoader(
             resized,
             sampler=ShareSampler(len(resized), *self._place),
-            batch_size=self.eval_batch_size,  # by keyword: Lightning makes the loader anew to predict
+            batch_size=self.eval_batch_size,
             **self._loading,
             collate_fn=PadToStride(self.stride),
         )

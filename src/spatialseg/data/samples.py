@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -14,9 +13,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from spatialseg.data.checking import check_images, in_parallel
-from spatialseg.data.files import Array, Pair, list_images, read_image, read_mask, stem
-from spatialseg.data.source import DataError, Sample, raise_problems
+from spatialseg.data.checking import in_parallel
+from spatialseg.data.files import Array, Pair, read_image, read_mask
+from spatialseg.data.source import Sample
 
 Batch = dict[str, Any]
 
@@ -151,18 +150,24 @@ class EvaluationSamples(Dataset[Batch]):
         return len(self.samples)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Batch:
-        sample: dict[str, Any] = dict(self.samples[index])
-        image = sample["image"].as_subclass(Tensor)
-        height, width = image.shape[-2:]
-        size = (self.size, self.size)
-        if self.keep_aspect:
-            scale = self.size / max(height, width)
-            size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        batch: Batch = {"image": F.resize(image, list(size), antialias=True), "name": sample["name"]}
-        batch |= {"size": size, "native": (height, width)}
-        if "mask" in sample:
-            batch["mask"] = sample["mask"].as_subclass(Tensor).long()
-        return batch
+        sample = self.samples[index]
+        batch = evaluation_sample(sample["image"].as_subclass(Tensor), self.size, self.keep_aspect)
+        return batch | {"name": sample["name"], "mask": sample["mask"].as_subclass(Tensor).long()}
+
+
+def evaluation_size(native: tuple[int, int], size: int, keep_aspect: bool) -> tuple[int, int]:
+    """Return height and width to which an image of native height and width is resized; see `EvaluationSamples`."""
+    if not keep_aspect:
+        return size, size
+    scale = size / max(native)
+    return max(1, round(native[0] * scale)), max(1, round(native[1] * scale))
+
+
+def evaluation_sample(image: Tensor, size: int, keep_aspect: bool) -> Batch:
+    """Return an image, uint8 (3, H, W), resized as evaluation does it, with its size before and after."""
+    native = (image.shape[-2], image.shape[-1])
+    fitted = evaluation_size(native, size, keep_aspect)
+    return {"image": F.resize(image, list(fitted), antialias=True), "size": fitted, "native": native}
 
 
 class PadToStride:
@@ -181,26 +186,3 @@ class PadToStride:
         for canvas, part in zip(image, batch["image"], strict=True):
             canvas[:, : part.shape[1], : part.shape[2]] = part
         return batch | {"image": image}
-
-
-class ImageFolder(Dataset[dict[str, Any]]):
-    """Images without masks: one file, or all below a folder."""
-
-    def __init__(self, root: str | Path) -> None:
-        root = Path(root).expanduser()
-        if root.is_file():
-            self.files = {stem(root.name): root}
-        elif root.is_dir():
-            self.files, problems = list_images(root)
-            raise_problems(f"images in {root}", problems if self.files else ["there are none"])
-        else:
-            raise DataError(f"no file or folder {str(root.absolute())!r} to predict on")
-        self.names = list(self.files)
-        raise_problems(f"images in {root}", check_images(list(self.files.values()), str(root)))
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        name = self.names[index]
-        return {"image": image_tensor(read_image(self.files[name])), "name": name}

@@ -6,8 +6,9 @@ a few numbers per image is done in NumPy on the CPU, whose calls cost less; see 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import repeat
 from typing import Any, TypeVar
@@ -74,8 +75,9 @@ def per_image(kernel: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 
 def _as_array(tensor: Tensor) -> NDArray[Any]:
-    tensor = tensor.detach().contiguous()
-    return tensor.view(torch.uint8).numpy() if tensor.dtype is torch.bool else tensor.numpy()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return (tensor.view(torch.uint8) if tensor.dtype is torch.bool else tensor).contiguous().numpy()
 
 
 def gathered(results: list[Any], dtype: Any) -> Tensor:  # noqa: ANN401
@@ -86,6 +88,17 @@ def gathered(results: list[Any], dtype: Any) -> Tensor:  # noqa: ANN401
 def quick(tensor: Tensor) -> Any:  # noqa: ANN401
     """Return the NumPy view of a tensor on the CPU, and any other tensor as it is."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Give each operation of PyTorch one thread: on small images more wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)

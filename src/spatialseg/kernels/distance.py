@@ -17,18 +17,18 @@ def bounding_box(mask: Array) -> tuple[int, int, int, int, int]:
     top, bottom, left, right, count = height, -1, width, -1, 0
     for y in range(height):
         row = mask[y]
-        inside = 0
+        inside = np.int32(0)  # which vectorises better
         for x in range(width):
-            inside += row[x] == 1
+            inside = np.int32(inside + (row[x] == 1))
         if inside == 0:
             continue
         count += inside
         top = min(top, y)
         bottom = y
         first = 0
-        while row[first] != 1:
+        while first < left and row[first] != 1:
             first += 1
-        left = min(left, first)
+        left = first
         last = width - 1
         while last > right and row[last] != 1:
             last -= 1

@@ -1,10 +1,11 @@
 """What all losses share: the shapes they accept, the precision they compute in, the targets they refuse."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from spatialseg.extras import import_extra
 from spatialseg.functional.one_vs_rest import one_vs_rest
 
 
@@ -46,7 +47,7 @@ class SegmentationLoss(nn.Module):
             ValueError: Shapes do not fit, the target holds other values, or this loss does not take that many channels.
         """
         logits, target = self.check(logits, target)
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device):
             return self.compute(logits, target)
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -106,6 +107,18 @@ class SegmentationLoss(nn.Module):
                 f"{type(self).__name__} needs target values 0 … {classes - 1} or ignore_index={self.ignore_index}, "
                 f"got {values}"
             )
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """Return a context in which operations on the device compute in the types that they are given."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type if known else "cpu", enabled=False)
+
+
+def smp_losses(name: str, **options: Any) -> list[nn.Module]:
+    """Make a loss of segmentation-models-pytorch for one channel and for several; it takes seconds to import."""
+    kind = getattr(import_extra("segmentation_models_pytorch.losses"), name)
+    return [kind(mode, **options) for mode in ("binary", "multiclass")]
 
 
 def probabilities(logits: Tensor) -> Tensor:

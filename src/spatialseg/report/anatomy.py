@@ -1,18 +1,18 @@
 """The anatomy of one score: every map on the way to the weighted F-measure, and where each loss pushes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
 from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_error, weighted_f_measure
-from spatialseg.losses import build_loss
-from spatialseg.report.pictures import SIZE, Photograph, draw_map, image_panels
+from spatialseg.report.sheet import IGNORE_INDEX, Panel, Photograph, Words, draw_panels, heat, map_pixels
 
 LOSSES = ("wfb", "bce", "dice", "lal")
 """What is shown unless other losses are named."""
@@ -106,15 +106,13 @@ def dissect(
     if strange := sorted(set(np.unique(mask).tolist()) - {0, 1, 255}):
         raise ValueError(f"a mask holds 0, 1 and 255 (ignored); this one also {', '.join(map(str, strange[:5]))}")
     foreground, background = target == 1, target == 0
-    maps = weighted_error(probability, target)
+    with _one_thread():
+        maps = weighted_error(probability, target)
     hits, alarms = (1 - maps.weighted) * foreground, maps.weighted * background
     counts = WeightedCounts(*(each.sum(dim=(1, 2)) for each in (hits, alarms, foreground.double())))
     f, precision, recall = (each.item() for each in f_measure_from_counts(counts, beta2))
-    sure = 0.5 / 255 if grey else SURE
-    logits = probability.float().logit(sure)[None].requires_grad_()
-    gradients = {
-        name: torch.autograd.grad(build_loss(name)(logits, target), logits)[0][0, 0].double().numpy() for name in losses
-    }
+    logits = probability.float().logit(0.5 / 255 if grey else SURE)[None]
+    gradients = {name: _gradient(name, logits, target) for name in losses}
     return Anatomy(
         prediction=probability[0].numpy(),
         error=maps.error[0].numpy(),
@@ -136,61 +134,107 @@ def dissect(
     )
 
 
-def draw_anatomy(photograph: Photograph, anatomy: Anatomy) -> Figure:
-    """Draw the anatomy of one score.
+def _gradient(name: str, logits: Tensor, target: Tensor) -> Maps:
+    from spatialseg.losses import build_loss  # brings libraries that take seconds, and a score alone needs no loss
+
+    logits = logits.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(build_loss(name)(logits, target), logits)
+    pushes: Maps = gradient[0, 0].double().numpy()
+    return pushes
+
+
+def weigh(prediction: NDArray[Any], mask: NDArray[Any]) -> tuple[Maps, float]:
+    """Return the weighted error E^w of every pixel, in [0, 2], and the weighted F of the image, NaN where it has none.
+
+    Args:
+        prediction: Foreground map, (H, W); or probabilities of each class, (classes, H, W), of which the largest error
+            is returned, and the mean F of the classes that are there.
+        mask: Ground truth, (H, W): 0 and 1, or class indices; 255 is ignored.
+    """
+    if prediction.ndim == 2:
+        anatomy = dissect(prediction, mask)
+        return anatomy.weighted, anatomy.f
+    masks = (np.where(mask == IGNORE_INDEX, IGNORE_INDEX, mask == index) for index in range(len(prediction)))
+    parts = [dissect(one, truth) for one, truth in zip(prediction, masks, strict=True)]
+    known = [part.f for part in parts if not np.isnan(part.f)]
+    return np.max([part.weighted for part in parts], axis=0), float(np.mean(known)) if known else float("nan")
+
+
+def panels(photograph: Photograph, anatomy: Anatomy) -> list[list[Panel | Words]]:
+    """Return the anatomy of one score as titled panels.
 
     Args:
         photograph: The image, and the mask that `dissect` was given.
         anatomy: What `dissect` returned.
 
     Returns:
-        The figure. Its rows: what there is (image, ground truth, map, the map as a mask); E, E_A, B and E^w; what each
-        pixel adds to TP^w and FP^w, and the numbers; the gradients, four a row.
+        Rows: what there is (image, ground truth, map, the map as a mask); E, E_A, B and E^w; what each pixel adds to
+        TP^w and FP^w, and the numbers; the gradients, four a row.
     """
-    rows = 3 + -(-len(anatomy.gradients) // 4)
-    figure, grid = image_panels([[photograph.mask]] * rows, 4)
-    image, truth, shown, mask = grid[0]
-    image.imshow(photograph.image)
-    image.set_title(photograph.name, fontsize=SIZE)
-    draw_map(truth, photograph.mask, "ground truth G")
-    draw_map(shown, anatomy.prediction, "prediction D")
-    draw_map(mask, anatomy.prediction >= anatomy.cut, f"D cut at {anatomy.cut:g}")
-    heats = (
-        ("error E", anatomy.error, 0, 1),
-        ("dependency E$_A$", anatomy.dependent, 0, 1),
-        ("importance B", anatomy.importance, 1, 2),
-        ("E$^w$ = min(E, E$_A$)·B", anatomy.weighted, 0, 2),
-    )
-    for axis, (title, values, low, high) in zip(grid[1], heats, strict=True):
-        _draw_heat(axis, values, title, cmap="inferno", vmin=low, vmax=high)
-    _draw_heat(grid[2][0], anatomy.hits, f"adds to TP$^w$ = {anatomy.tp:,.0f}", cmap="inferno", vmin=0, vmax=1)
-    _draw_heat(grid[2][1], anatomy.alarms, f"adds to FP$^w$ = {anatomy.fp:,.0f}", cmap="inferno", vmin=0, vmax=2)
-    _write(grid[2][2], anatomy)
-    for axis, (name, gradient) in zip(grid[3:].flat, anatomy.gradients.items(), strict=False):
-        _draw_push(axis, -gradient, name)
-    return figure
-
-
-def _draw_heat(axis: Axes, values: Maps, title: str, **scale: Any) -> None:
-    heat = axis.imshow(values, interpolation="nearest", **scale)
-    axis.set_title(title, fontsize=SIZE)
-    bar = axis.inset_axes((1.02, 0, 0.04, 1))  # as high as the image, whose shape the panel does not have
-    axis.figure.colorbar(heat, cax=bar, ticks=[scale["vmin"], scale["vmax"]])
-    bar.tick_params(labelsize=SIZE - 2, length=2, pad=1)
-
-
-def _draw_push(axis: Axes, push: Maps, name: str) -> None:
-    """Draw where a loss pushes the logits, red up and blue down, in units of its own strongest pushes."""
-    strong = np.quantile(np.abs(push), 0.99) or np.abs(push).max() or 1.0  # a few extreme pixels would pale the others
-    _draw_heat(axis, push / strong, f"{name} pushes", cmap="RdBu_r", vmin=-1, vmax=1)
-
-
-def _write(axis: Axes, anatomy: Anatomy) -> None:
-    """Write the numbers across the last two panels of a row."""
-    place: dict[str, Any] = {"transform": axis.transAxes, "fontsize": SIZE, "linespacing": 1.4, "in_layout": False}
+    pushes: list[Panel | Words] = [_push(name, -gradient) for name, gradient in anatomy.gradients.items()]
     numbers = anatomy.describe()
-    axis.text(0.08, 0.98, "\n".join(numbers), va="top", **place)
-    axis.text(1.2, 0.98, "\n".join(numbers.values()), va="top", **place)
-    if anatomy.gradients:
-        key = "Below: how each loss pushes the logits, red up, blue down;\n1 is the 99th percentile of its own pushes."
-        axis.text(0.08, 0.02, key, va="bottom", **place)
+    key = "Below: how each loss pushes the logits, red up, blue down;\n1 is the 99th percentile of its own pushes."
+    return [
+        [
+            Panel(photograph.name, photograph.image),
+            Panel("ground truth G", map_pixels(photograph.mask)),
+            Panel("prediction D", map_pixels(anatomy.prediction)),
+            Panel(f"D cut at {anatomy.cut:g}", map_pixels(anatomy.prediction >= anatomy.cut)),
+        ],
+        [
+            heat("error E", anatomy.error, 0, 1),
+            heat("dependency Eₐ", anatomy.dependent, 0, 1),
+            heat("importance B", anatomy.importance, 1, 2),
+            heat("Eʷ = min(E, Eₐ)·B", anatomy.weighted, 0, 2),
+        ],
+        [
+            heat(f"adds to TPʷ = {anatomy.tp:,.0f}", anatomy.hits, 0, 1),
+            heat(f"adds to FPʷ = {anatomy.fp:,.0f}", anatomy.alarms, 0, 2),
+            Words((list(numbers), list(numbers.values())), key if pushes else ""),
+        ],
+        *(pushes[first : first + 4] for first in range(0, len(pushes), 4)),
+    ]
+
+
+def draw_predictions(rows: Sequence[tuple[Photograph, NDArray[Any]]], width: int = 240) -> Image.Image:
+    """Draw photographs side by side with ground truth, prediction and weighted error, one row each.
+
+    Args:
+        rows: A photograph, and probabilities in [0, 1], (H, W) or (classes, H, W).
+        width: Of a panel, in pixels.
+    """
+    sheet: list[list[Panel]] = []
+    for photograph, probability in rows:
+        classes = len(probability) if probability.ndim == 3 else 1
+        cost, f = weigh(probability, photograph.mask)
+        sheet.append(
+            [
+                Panel(photograph.name, photograph.image),
+                Panel("ground truth", map_pixels(photograph.mask, classes)),
+                Panel(f"prediction, Fʷ {f:.3f}", map_pixels(probability, classes)),
+                heat("weighted error", cost, 0, 2),
+            ]
+        )
+    return draw_panels(sheet, width)
+
+
+def draw_anatomy(photograph: Photograph, anatomy: Anatomy, width: int = 240) -> Image.Image:
+    """Draw the anatomy of one score as one picture, each of its panels so many pixels wide; see `panels`."""
+    return draw_panels(panels(photograph, anatomy), width)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep PyTorch to one thread: on a busy machine several wait for each other far longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _push(name: str, push: Maps) -> Panel:
+    """Return where a loss pushes the logits, red up and blue down, in units of its own strongest pushes."""
+    strong = np.quantile(np.abs(push), 0.99) or np.abs(push).max() or 1.0  # a few extreme pixels would pale the others
+    return heat(f"{name} pushes", push / strong, -1, 1, "RdBu_r")

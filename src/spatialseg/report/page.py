@@ -6,11 +6,12 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spatialseg.report.entries import CUT, Entry
 from spatialseg.report.statistics import Arm, differences
 from spatialseg.report.svg import Plot, span
 from spatialseg.report.table import Cell, Column, Table, columns_of
@@ -19,41 +20,49 @@ from spatialseg.run.folder import RunFolder
 Array = NDArray[Any]
 
 SIDE = 400  # pixels, the longer one of the images on the page
+ANATOMY_SIDE = 1000
 TEMPLATE = Path(__file__).with_name("page.html")
 NOT_COMPARED = ("experiment", "seed_everything", "data.seed", "runs", "ckpt_path", "trainer.logger")
 
 
-def make_page(
-    arms: Sequence[Arm],
-    runs: Sequence[Sequence[RunFolder]],
-    tables: Sequence[Table],
-    examples: Iterable[tuple[str, Sequence[tuple[str, bytes]]]],
-) -> str:
+class Example(NamedTuple):
+    """A test image with all that belongs to it."""
+
+    heading: str
+    pictures: Sequence[tuple[str, Array]]
+    """Captions and pixels, uint8 (H, W, 3)."""
+    anatomies: Sequence[tuple[str, Array]] = ()
+    """The same, of how its scores come about."""
+    exact: bool = False
+    """Whether the pictures are of few colours, which must stay as they are."""
+
+
+def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Iterable[Example]) -> str:
     """Return the page.
 
     Args:
-        arms: What is compared, the baseline first.
-        runs: The runs of each arm, in the order of its seeds.
+        entries: What is compared, the baseline first.
         tables: The figures, and the differences if there are any.
-        examples: Heading of a test image, and its pictures with captions.
+        examples: Test images.
     """
-    title = f"{', '.join(arm.name for arm in arms)} on {runs[0][0].data}"
+    arms = [entry.arm for entry in entries]
+    title = f"{', '.join(arm.name for arm in arms)} on {entries[0].data}"
     legend = "".join(f'<span class="c{index % 7}">{escape(arm.name)}</span>' for index, arm in enumerate(arms))
     body = _section("Measures", "", _tables(tables[:1]))
     plots = [_forest(arms[0], arm, index) for index, arm in enumerate(arms[1:], 1)]
     body += _section("Differences", _FOREST, _grid(plots) + _tables(tables[1:], "As a table") if plots else "")
-    body += _section("Seeds", _SEEDS, _grid(_seeds(arms)) + _tables([_each_run(arms, runs)], "Each run"))
+    body += _section("Seeds", _SEEDS, _grid(_seeds(arms)) + _tables([_each_run(entries)], "Each run"))
     body += _section("Over thresholds", "", _grid(_curves(arms)))
     if len(arms) > 1:
         plots = [_scatter(arms[0], arm, i) for i, arm in enumerate(arms[1:], 1)]
         body += _section("Image by image", _IMAGES, _grid([*plots, _sizes(arms)]))
-    shown = "".join(_example(*example) for example in examples)
+    shown = "".join(map(_example, examples))
     shown = f'<div class="examples">{shown}</div>' if shown else ""
     body += _section("Where they disagree most" if len(arms) > 1 else "Worst and best", _EXAMPLES, shown)
     body += _section("All images", "", _tables([_all_images(arms)], f"{len(arms[0].first_seed)} images"))
     body += _section("Classes", "", _tables(_classes(arms)))
-    body += _section("Training", "", _grid(_training(runs)))
-    body += _section("Settings that differ", "", _tables(_settings(arms, runs)))
+    body += _section("Training", "", _grid(_training(entries)))
+    body += _section("Settings that differ", "", _tables(_settings(entries)))
     page = TEMPLATE.read_text(encoding="utf-8")
     for key, value in {"TITLE": escape(title), "LEGEND": legend, "BODY": body}.items():
         page = page.replace(f"<!--{key}-->", value)
@@ -69,33 +78,28 @@ _IMAGES = (
 _EXAMPLES = "Maps and weighted errors (dark 0, bright 2) of each first seed. Pictures grow when clicked."
 
 
-def picture(pixels: Array, colours: str | None = None, top: float = 1.0) -> bytes:
-    """Return a small JPEG or PNG file of an image.
+def picture(caption: str, pixels: Array, side: int = SIDE, exact: bool = False) -> str:
+    """Return a small picture that grows when clicked.
 
     Args:
-        pixels: uint8 (H, W, 3); or values in [0, top], (H, W), to be shown in colours.
-        colours: Name of a matplotlib colour map; grey without one. `tab20` means class indices, 255 ignored.
-        top: The value of the brightest colour.
+        caption: Stands below it.
+        pixels: uint8 (H, W, 3).
+        side: The longer side at most, in pixels.
+        exact: Whether it must have no colours that the image has not: PNG instead of JPEG.
     """
     from PIL import Image
 
-    classes = colours == "tab20"
-    if pixels.ndim == 2:
-        shown = pixels / max(top, 1) if classes else np.clip(pixels / top, 0, 1)
-        if colours is None:
-            pixels = (shown * 255).astype(np.uint8)
-        else:
-            from matplotlib import colormaps
-
-            blank = (pixels == 255)[..., None] & classes
-            pixels = np.where(blank, 255, colormaps[colours](shown, bytes=True)[..., :3]).astype(np.uint8)
     image = Image.fromarray(pixels)
-    scale = min(1, SIDE / max(image.size))
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    image = image.resize(size, Image.Resampling.NEAREST if classes else Image.Resampling.BILINEAR)
+    image.thumbnail((side, side), Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR)
     file = io.BytesIO()
-    image.save(file, "PNG" if classes else "JPEG", quality=80, optimize=True)
-    return file.getvalue()
+    kind = "png" if exact else "jpeg"
+    image.save(file, kind, quality=80, optimize=True)
+    source = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    size = f'width="{image.width}" height="{image.height}"'  # so that nothing moves when it is shown
+    return (
+        f'<label><input type="checkbox"><img {size} alt="{escape(caption)}" src="{source}">'
+        f"<span>{escape(caption)}</span></label>"
+    )
 
 
 def _section(title: str, note: str, content: str) -> str:
@@ -115,14 +119,13 @@ def _tables(tables: Iterable[Table], folded: str = "") -> str:
     return f"<details><summary>{escape(folded)}</summary>{shown}</details>" if folded else shown
 
 
-def _example(heading: str, pictures: Sequence[tuple[str, bytes]]) -> str:
-    figures = ""
-    for caption, data in pictures:
-        kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-        source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        figures += f'<label><input type="checkbox"><img loading="lazy" alt="{escape(caption)}" src="{source}">'
-        figures += f"<span>{escape(caption)}</span></label>"
-    return f'<div><h3>{escape(heading)}</h3><div class="pictures">{figures}</div></div>'
+def _example(example: Example) -> str:
+    row = "".join(picture(caption, pixels, exact=example.exact) for caption, pixels in example.pictures)
+    found = f'<h3>{escape(example.heading)}</h3><div class="pictures">{row}</div>'
+    if example.anatomies:
+        row = "".join(picture(caption, pixels, ANATOMY_SIDE) for caption, pixels in example.anatomies)
+        found += f'<details><summary>How the scores come about</summary><div class="anatomies">{row}</div></details>'
+    return f"<div>{found}</div>"
 
 
 def _images(arm: Arm) -> Array:
@@ -170,7 +173,7 @@ def _curves(arms: Sequence[Arm]) -> Iterable[Plot]:
         }
         for arm in arms
     ]
-    have = means[0].keys()
+    have = set.intersection(*({*each} for each in means))
     if {"precision", "recall"} <= have:
         plot = Plot("Precision and recall", (0, 1.02), (0, 1.02), x_label="recall", y_label="precision")
         for index, curves in enumerate(means):
@@ -228,20 +231,23 @@ def _sizes(arms: Sequence[Arm]) -> Plot:
     return plot
 
 
-def _each_run(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Table:
+def _each_run(entries: Sequence[Entry]) -> Table:
     """Return a row per run: its figures, how long it took, and where it is."""
-    columns = [Column("run", "run"), Column("seed", "seed"), *columns_of(arms[0].measures)]
-    columns += [Column("cut", "cut at", digits=2)] if arms[0].first_seed.conventions.get("cuts") else []
+    first = entries[0].arm.first_seed
+    columns = [Column("run", "run"), Column("seed", "seed"), *columns_of(first.measures)]
+    columns += [Column("cut", "cut at", digits=2)] if CUT in (each.name for each in first.measures) else []
     columns += [Column("epochs", "epochs"), Column("minutes", "minutes", digits=1), Column("commit", "commit")]
     rows: list[dict[str, Cell]] = []
-    for arm, folders in zip(arms, runs, strict=True):
-        for folder, (seed, scores) in zip(folders, arm.seeds.items(), strict=True):
-            about = folder.read_summary()
-            minutes = about["train_seconds"] / 60 if "train_seconds" in about else None
+    for entry in entries:
+        for run, (seed, scores) in zip(entry.runs or (None,), entry.arm.seeds.items(), strict=True):
             figures = {name: float(value) for name, value in scores.figures().items()}
-            row = {"run": arm.name, "seed": seed, **figures, "cut": scores.conventions.get("cut")}
-            row |= {"epochs": about.get("epochs"), "minutes": minutes}
-            rows.append(row | {"commit": (about.get("commit") or "")[:8], "folder": str(folder)})
+            row: dict[str, Cell] = {"run": entry.arm.name, **figures, "commit": "", "folder": entry.place}
+            if run:
+                about = run.read_summary()
+                row |= {"seed": seed, "cut": scores.conventions.get("cut"), "epochs": about.get("epochs")}
+                row |= {"minutes": about["train_seconds"] / 60 if "train_seconds" in about else None}
+                row |= {"commit": (about.get("commit") or "")[:8], "folder": str(run)}
+            rows.append(row)
     return Table([*columns, Column("folder", "folder")], rows)
 
 
@@ -271,12 +277,12 @@ def _classes(arms: Sequence[Arm]) -> Iterable[Table]:
         yield Table(columns, rows, measure.describe())
 
 
-def _training(runs: Sequence[Sequence[RunFolder]]) -> Iterable[Plot]:
+def _training(entries: Sequence[Entry]) -> Iterable[Plot]:
     """Draw the training loss and all that was validated over the epochs, a line per run."""
-    logs = [[_log(run) for run in folders if run.metrics.is_file()] for folders in runs]
-    names = {name for folders in logs for log in folders for name in log}
+    logs = [[_log(run) for run in entry.runs if run.metrics.is_file()] for entry in entries]
+    names = {name for each in logs for log in each for name in log}
     for name in sorted(names, key=lambda name: (name != "train/loss", name)):
-        lines = [(index, log[name]) for index, folders in enumerate(logs) for log in folders if name in log]
+        lines = [(index, log[name]) for index, each in enumerate(logs) for log in each if name in log]
         epochs = span(*(list(values) for _, values in lines), pad=0.02)
         plot = Plot(name, epochs, span(*(list(values.values()) for _, values in lines)), x_label="epoch")
         for index, values in lines:
@@ -295,16 +301,16 @@ def _log(run: RunFolder) -> dict[str, dict[float, float]]:
     return found
 
 
-def _settings(arms: Sequence[Arm], runs: Sequence[Sequence[RunFolder]]) -> Iterable[Table]:
-    """Yield the settings that are not the same in all arms."""
-    settings = [_flat(folders[0].read_config()) for folders in runs]
-    keys = sorted({key for each in settings for key in each})
-    keys = [key for key in keys if not key.startswith(NOT_COMPARED)]
-    differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
-    if len(arms) > 1 and differing:
-        columns = [Column("key", "setting"), *(Column(arm.name, arm.name) for arm in arms)]
-        each = [(arm.name, flat) for arm, flat in zip(arms, settings, strict=True)]
-        yield Table(columns, [{"key": key} | {name: flat.get(key) for name, flat in each} for key in differing])
+def _settings(entries: Sequence[Entry]) -> Iterable[Table]:
+    """Yield the settings that are not the same in all runs."""
+    settings = {entry.arm.name: _flat(entry.runs[0].read_config()) for entry in entries if entry.runs}
+    keys = sorted({key for each in settings.values() for key in each if not key.startswith(NOT_COMPARED)})
+    differing = [key for key in keys if len({each.get(key) for each in settings.values()}) > 1]
+    if differing:
+        columns = [Column("key", "setting"), *(Column(name, name) for name in settings)]
+        yield Table(
+            columns, [{"key": key} | {name: each.get(key) for name, each in settings.items()} for key in differing]
+        )
 
 
 def _flat(settings: object, prefix: str = "") -> dict[str, str]:

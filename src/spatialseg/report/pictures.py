@@ -1,66 +1,21 @@
 """Pictures, all with one look. Arrays in, a figure out; saving it is the caller's."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from spatialseg.report.sheet import IGNORE_INDEX
+
 Array = NDArray[Any]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Of lines and dots: Okabe and Ito's, which colour-blind readers tell apart."""
-IGNORE_INDEX = 255
 PANEL = 2.4  # inches, the width of an image
 SIZE = 9  # points, of all text
-
-
-class Photograph(NamedTuple):
-    """An image with its ground truth."""
-
-    name: str
-    image: Array
-    """uint8 (H, W, 3)."""
-    mask: Array
-    """(H, W): 0 and 1, or class indices; 255 is ignored."""
-
-
-def draw_predictions(rows: Sequence[tuple[Photograph, Array]]) -> Figure:
-    """Draw photographs side by side with ground truth, prediction and weighted error, one row each.
-
-    Args:
-        rows: A photograph, and probabilities in [0, 1], (H, W) or (classes, H, W).
-
-    Returns:
-        The figure. The weighted error E^w runs from 0 to 2, the highest cost of one pixel; of several classes it shows
-        the largest.
-    """
-    figure, grid = image_panels([[photograph.mask] for photograph, _ in rows], 4)
-    for axes, (photograph, probability) in zip(grid, rows, strict=True):
-        classes = len(probability) if probability.ndim == 3 else 1
-        _draw_photograph(axes, photograph, classes)
-        draw_map(axes[2], probability, "prediction", classes)
-        heat = axes[3].imshow(weighted_cost(probability, photograph.mask), cmap="inferno", vmin=0, vmax=2)
-        axes[3].set_title("weighted error", fontsize=SIZE)
-        figure.colorbar(heat, ax=axes[3], fraction=0.046, ticks=[0, 1, 2]).ax.tick_params(labelsize=SIZE - 1)
-    return figure
-
-
-def draw_comparison(rows: Sequence[tuple[Photograph, Mapping[str, Array]]], classes: int = 1) -> Figure:
-    """Draw photographs with ground truth and the predictions of several methods, one row each.
-
-    Args:
-        rows: A photograph, and predictions by title: probabilities in [0, 1], (H, W), or class indices.
-        classes: 1, or the number of classes.
-    """
-    figure, grid = image_panels([[photograph.mask] for photograph, _ in rows], 2 + len(rows[0][1]))
-    for axes, (photograph, predictions) in zip(grid, rows, strict=True):
-        _draw_photograph(axes, photograph, classes)
-        for axis, (title, prediction) in zip(axes[2:], predictions.items(), strict=True):
-            draw_map(axis, prediction, title, classes)
-    return figure
 
 
 def draw_sheet(title: str, rows: Sequence[Sequence[tuple[str, Array, Array]]]) -> Figure:
@@ -119,29 +74,6 @@ def draw_fidelity(exact: Array, approximate: Mapping[str, Array]) -> Figure:
     return figure
 
 
-def weighted_cost(prediction: Array, mask: Array) -> NDArray[np.float32]:
-    """Return the weighted error E^w of every pixel, in [0, 2]; of several classes the largest.
-
-    Args:
-        prediction: Probabilities in [0, 1], (H, W) or (classes, H, W).
-        mask: Ground truth, (H, W): 0 and 1, or class indices; 255 is ignored.
-    """
-    import torch  # takes seconds, and no other picture needs it
-
-    from spatialseg.functional import weighted_error
-
-    targets = mask[None]
-    if prediction.ndim == 3:
-        index = np.arange(len(prediction))[:, None, None]
-        targets = np.where(targets == IGNORE_INDEX, IGNORE_INDEX, targets == index)
-    probability = torch.from_numpy(prediction.reshape(targets.shape).astype(np.float32))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine threads wait for each other a hundred times as long as they work
-    cost: NDArray[np.float32] = weighted_error(probability, torch.from_numpy(targets.copy())).weighted.amax(0).numpy()
-    torch.set_num_threads(threads)
-    return cost
-
-
 def image_panels(masks: Sequence[Sequence[Array]], columns: int, title: str = "") -> tuple[Figure, Any]:
     """Return a figure with a grid of panels for images, (rows, columns), each row as high as its highest mask needs."""
     ratios = [max(min(mask.shape[0] / mask.shape[1], 1.6) for mask in row) for row in masks]
@@ -167,13 +99,6 @@ def plots(count: int, title: str, share_y: bool = False) -> tuple[Figure, Sequen
         axis.yaxis.label.set_size(SIZE)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _draw_photograph(axes: Sequence[Axes], photograph: Photograph, classes: int) -> None:
-    """Draw an image and its ground truth into the first two panels."""
-    axes[0].imshow(photograph.image)
-    axes[0].set_title(photograph.name, fontsize=SIZE)
-    draw_map(axes[1], photograph.mask, "ground truth", classes)
 
 
 def draw_map(axis: Axes, values: Array, title: str, classes: int = 1, **place: Any) -> None:

@@ -6,6 +6,7 @@ both arms and all seeds (Owen, *The pigeonhole bootstrap*, Annals of Applied Sta
 the difference of *these* trained networks is; not, what another training would give.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -168,5 +169,7 @@ def _mean_of(arm: Arm, drawn: Array) -> Array:
 
 
 def _interval(values: Array) -> list[Interval]:
-    low, high = np.nanquantile(values, [0.025, 0.975], axis=-1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")  # of a measure that one of the two does not have
+        low, high = np.nanquantile(values, [0.025, 0.975], axis=-1)
     return list(zip(low.tolist(), high.tolist(), strict=True))

@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.optim import Optimizer
 
-from spatialseg.report.pictures import Photograph, draw_predictions
+from spatialseg.report.anatomy import draw_predictions
+from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunFolder
 from spatialseg.run.loggers import mirrors
 from spatialseg.run.media import test_table, thumbnails, validation_panels
@@ -83,7 +84,7 @@ class ValidationPictures(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch_{trainer.current_epoch:03d}.png"
-        draw_predictions(self._rows).savefig(path, dpi=80)
+        draw_predictions(self._rows).save(path)
         for mirror in mirrors(trainer):
             mirror.attempt(lambda run: run.log({**self._panels(trainer), "epoch": trainer.current_epoch}))
 
@@ -201,27 +202,23 @@ class EpochLines(Callback):
 
 
 class SaveMaps(Callback):
-    """Write each prediction of a test or of `predict` as an 8-bit PNG at the image's own size, under its name.
+    """Write each prediction of a test as an 8-bit PNG at the image's own size, under its name.
 
     Grey levels if binary, 255 being certain foreground; else the index of the most probable class. Rounding to grey
     levels moves a probability by at most 1/510.
 
     Args:
         folder: The run's folder.
-        place: Where in it.
     """
 
-    def __init__(self, folder: RunFolder, place: Literal["maps", "predictions"]) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self.place = place
 
     def on_test_batch_end(self, *arguments: Any, **_: Any) -> None:
         """Write the predictions of one batch."""
         predictions = arguments[2]
         for name, probability in predictions.items():
-            path = getattr(self.folder, self.place) / f"{name}.png"
+            path = self.folder.maps / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             array = (probability * 255).round() if probability.ndim == 2 else probability.argmax(0)
             Image.fromarray(array.byte().numpy()).save(path)
-
-    on_predict_batch_end = on_test_batch_end

@@ -50,7 +50,7 @@ FIRST = getattr(rank_zero_only, "rank", 0) == 0
 
 
 def main(args: Sequence[str]) -> None:
-    """Run `fit`, `validate`, `test` or `predict`.
+    """Run `fit`, `validate` or `test`.
 
     Args:
         args: The command and its arguments.
@@ -79,7 +79,7 @@ def main(args: Sequence[str]) -> None:
                 parser_class=Parser,
                 auto_configure_optimizers=False,
                 args=[command, *rest],
-                parser_kwargs={"prog": PROGRAM, "parser_mode": "yaml"},
+                parser_kwargs={"prog": PROGRAM, "parser_mode": "yaml", **_epilogs()},
             )
         status = 0
     except (DataError, RunError, NonFiniteLossError, OSError) as error:
@@ -92,6 +92,15 @@ def main(args: Sequence[str]) -> None:
         sys.exit(128 + signal.SIGINT)
     finally:
         finish_wandb(status)
+
+
+def _epilogs() -> dict[str, dict[str, str]]:
+    """Return, for the parser of each command, the example that its help ends with."""
+    trained = "--config RUN/config.yaml --ckpt_path RUN"
+    examples = {"fit": "--config experiments/base.yaml --config experiments/saliency_wfb.yaml"}
+    return {
+        name: {"epilog": f"example: {PROGRAM} {name} {examples.get(name, trained)}"} for name in RunCLI.subcommands()
+    }
 
 
 class Parser(LightningArgumentParser):
@@ -134,6 +143,12 @@ class RunCLI(LightningCLI):
     def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:
         self._held = held
         super().__init__(*args, **kwargs)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the commands that go through the trainer, and what of their arguments is not the user's."""
+        commands = LightningCLI.subcommands()
+        return {name: commands[name] for name in ("fit", "validate", "test")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to the run rather than to trainer, model or data."""
@@ -389,10 +404,8 @@ class RunCLI(LightningCLI):
                 callbacks += [LearningRateMonitor("step"), Gauges()]
         self.last = last
         callbacks.append(TestTable())
-        if self.subcommand == "predict":
-            callbacks.append(SaveMaps(folder, "predictions"))
-        elif settings.maps:
-            callbacks.append(SaveMaps(folder, "maps"))
+        if settings.maps:
+            callbacks.append(SaveMaps(folder))
         return [*callbacks, Interruption(folder, last)]
 
     @contextmanager
@@ -459,12 +472,10 @@ class RunCLI(LightningCLI):
             model.network.compile()
         with self._nothing_left():
             getattr(self.trainer, str(self.subcommand))(model, datamodule=datamodule, **options)
-        if self.folder and self.subcommand == "predict":
-            self._say(f"predictions: {self.folder.predictions}")
-        elif self.folder:
+        if self.folder:
             self._finish(self.folder, {"checkpoint": options["ckpt_path"]})
 
-    validate = predict = test
+    validate = test
 
     def _announce(self, task: SegmentationTask) -> None:
         settings = self._settings

@@ -45,7 +45,6 @@ class RunFolder:
         previous: The one before.
         pictures: Folder of the pictures of validation images.
         summary: What came out, JSON.
-        predictions: Folder of what `predict` wrote, 8-bit PNG.
         wandb_id: The id of the W&B run, a line of text.
     """
 
@@ -66,7 +65,6 @@ class RunFolder:
         self.previous = self.checkpoints / "previous.ckpt"
         self.pictures = self.path / "pictures"
         self.summary = self.path / "summary.json"
-        self.predictions = self.path / "predictions"
         self.wandb_id = self.path / "wandb_id.txt"
 
     @classmethod
@@ -124,7 +122,7 @@ class RunFolder:
 
     @property
     def trains(self) -> bool:
-        """Whether this is the run of a training, rather than of a test or prediction alone."""
+        """Whether this is the run of a training, rather than of a test alone."""
         try:
             datetime.strptime(self.time, TIME)
         except ValueError:

@@ -54,7 +54,7 @@ class Interruption(Callback):
             if signum not in self._previous and handler != signal.SIG_IGN:  # nohup ignores SIGHUP
                 self._previous[signum] = signal.signal(signum, self._request)
 
-    on_validation_start = on_test_start = on_predict_start = on_train_start
+    on_validation_start = on_test_start = on_train_start
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -94,8 +94,6 @@ class Interruption(Callback):
         """Stop here if asked to."""
         if self._requested is not None:
             self._stop(trainer)
-
-    on_predict_batch_start = on_test_batch_start
 
     def _asked(self, trainer: Trainer) -> bool:
         """Say whether any of the processes, which all have to ask, was told to stop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import logging
 import os
 import shutil
 import sys
@@ -163,6 +164,7 @@ def start_wandb(
         settings["id"] = folder.wandb_id.read_text() if folder.wandb_id.exists() else None
     # What waits to be uploaded stays here too, rather than in the home directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(folder.runs.absolute() / "wandb"))
+    logging.raiseExceptions = False  # on a full disk every line of W&B's own log would print where it failed
     run = None
     while run is None:
         try:

@@ -57,9 +57,12 @@ def circumstances() -> dict[str, Any]:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        machine += f", {torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
     return {
         "command": shlex.join(["python", "-m", "spatialseg", *sys.argv[1:]]),
         "commit": commit,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "machine": machine,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }

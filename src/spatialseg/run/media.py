@@ -6,14 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from spatialseg.functional import weighted_f_measure
-from spatialseg.report.pictures import IGNORE_INDEX, Photograph, weighted_cost
+from spatialseg.report.anatomy import dissect, draw_anatomy, weigh
+from spatialseg.report.sheet import IGNORE_INDEX, Photograph, coloured, map_pixels
 from spatialseg.scores import Scores
 
 if TYPE_CHECKING:
@@ -23,12 +21,16 @@ Array = NDArray[Any]
 
 PANEL_SIDE = 256
 """Longest side of a validation image, in pixels."""
+ANATOMY_SIDE = 160
+"""Width of a panel of the anatomy, in pixels."""
 THUMBNAIL_SIDE = 128
 """Longest side of an image in a table, in pixels."""
 
 
 def validation_panels(rows: Sequence[tuple[Photograph, Array]], class_names: Sequence[str]) -> dict[str, Any]:
     """Return validation images with truth and prediction as masks that can be switched, and their weighted error.
+
+    Of the first one, if it is of foreground, also how its score comes about.
 
     Args:
         rows: A photograph, and probabilities in [0, 1], (H, W) or (classes, H, W).
@@ -42,34 +44,33 @@ def validation_panels(rows: Sequence[tuple[Photograph, Array]], class_names: Seq
 
     names = list(class_names) if len(class_names) > 1 else ["background", *class_names]
     labels = {**dict(enumerate(names)), IGNORE_INDEX: "ignored"}
-    inferno = matplotlib.colormaps["inferno"]
     predictions, errors = [], []
     photographs = _on_one_canvas([row.image for row, _ in rows], 128)
     truths = _on_one_canvas([row.mask for row, _ in rows], IGNORE_INDEX)
     indices = _on_one_canvas([_most_probable(probability) for _, probability in rows], IGNORE_INDEX)
-    costs = [inferno(weighted_cost(probability, row.mask) / 2, bytes=True)[..., :3] for row, probability in rows]
-    for (row, probability), image, truth, index, cost in zip(
-        rows, photographs, truths, indices, _on_one_canvas(costs, 128), strict=True
-    ):
-        caption = f"{row.name}, weighted F {weighted_f(probability, row.mask):.3f}"
+    costs, scores = zip(*(weigh(probability, row.mask) for row, probability in rows), strict=True)
+    heats = _on_one_canvas([coloured(cost, 0, 2, "inferno") for cost in costs], 128)
+    for (row, _), image, truth, index, heat, f in zip(rows, photographs, truths, indices, heats, scores, strict=True):
+        caption = f"{row.name}, weighted F {f:.3f}"
         masks = {
             kind: {"mask_data": np.asarray(mask), "class_labels": labels}
             for kind, mask in (("truth", truth), ("prediction", index))
         }
         predictions.append(wandb.Image(image, caption=caption, masks=masks))
-        errors.append(wandb.Image(cost, caption=caption))
-    return {"pictures/predictions": predictions, "pictures/weighted_error": errors}
+        errors.append(wandb.Image(heat, caption=caption))
+    panels: dict[str, Any] = {"pictures/predictions": predictions, "pictures/weighted_error": errors}
+    first, probability = rows[0]
+    if probability.ndim == 2:
+        anatomy = draw_anatomy(first, dissect(probability, first.mask), ANATOMY_SIDE)
+        panels["pictures/anatomy"] = wandb.Image(anatomy, caption=first.name, file_type="jpg")
+    return panels
 
 
 def thumbnails(photograph: Photograph, probability: Array) -> tuple[Image.Image, ...]:
-    """Return image, truth and prediction, small: grey levels of foreground, or a colour a class; ignored is grey."""
-    ignored = photograph.mask == IGNORE_INDEX
-    if probability.ndim == 3:
-        truth, prediction = (_coloured(each) for each in (photograph.mask, probability.argmax(axis=0)))
-    else:
-        truth, prediction = photograph.mask * 255, (probability * 255).round()
-    truth[ignored] = 128
-    return tuple(_small(each, THUMBNAIL_SIDE) for each in (photograph.image, truth, prediction))
+    """Return image, truth and prediction, small: grey levels of foreground, or a colour a class; ignored is white."""
+    classes = len(probability) if probability.ndim == 3 else 1
+    shown = (photograph.image, map_pixels(photograph.mask, classes), map_pixels(probability, classes))
+    return tuple(_small(each, THUMBNAIL_SIDE) for each in shown)
 
 
 def test_table(scores: Scores, pictures: Mapping[str, Sequence[Image.Image]]) -> wandb.Table:
@@ -89,27 +90,8 @@ def test_table(scores: Scores, pictures: Mapping[str, Sequence[Image.Image]]) ->
     return table
 
 
-def weighted_f(probability: Array, mask: Array) -> float:
-    """Return the weighted F of one image, of several classes the mean over those in it; NaN where there is none.
-
-    Args:
-        probability: In [0, 1], (H, W) or (classes, H, W).
-        mask: Ground truth, (H, W): 0 and 1, or class indices; 255 is ignored.
-    """
-    targets = mask[None]
-    if probability.ndim == 3:
-        targets = np.where(targets == IGNORE_INDEX, targets, targets == np.arange(len(probability))[:, None, None])
-    each = weighted_f_measure(torch.from_numpy(probability.reshape(targets.shape)), torch.from_numpy(targets)).f
-    return each.nanmean().item()
-
-
 def _most_probable(probability: Array) -> Array:
     return probability.argmax(axis=0) if probability.ndim == 3 else probability > 0.5
-
-
-def _coloured(indices: Array) -> Array:
-    colours: Array = matplotlib.colormaps["tab20"](indices % 20, bytes=True)[..., :3]
-    return colours
 
 
 def _on_one_canvas(arrays: Sequence[Array], blank: int) -> list[Image.Image]:

@@ -47,9 +47,8 @@ def _places(folder: RunFolder) -> dict[str, str]:
     }
     lines = {what: str(where) for what, where in found.items() if where and where.exists()}
     if "best checkpoint" in lines:
-        use = f"--config {folder.config} --ckpt_path {folder.best}"
-        lines["next, predict"] = f"python -m spatialseg predict {use} --data.predict_root IMAGES"
-        lines["next, test"] = f"python -m spatialseg test {use}"
+        lines["next, predict"] = f"python -m spatialseg predict {folder} IMAGES"
+        lines["next, test"] = f"python -m spatialseg test --config {folder.config} --ckpt_path {folder.best}"
     if folder.wandb:
         lines["next, curves"] = f"wandb leet {folder.wandb.parent}"
         parts = folder.wandb.parent / f"*-{folder.wandb_id.read_text()}"
