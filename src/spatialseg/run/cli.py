@@ -441,8 +441,9 @@ class RunCLI(LightningCLI):
                 if folder and folder.last.exists():
                     raise RunError(f"{error}; the last whole epoch is in {folder.last}") from error
                 raise
-            if isinstance(trainer.profiler, Shares) and trainer.is_global_zero:
-                trainer.profiler.table().print()
+            profiler = getattr(trainer, "profiler", None)
+            if isinstance(profiler, Shares) and trainer.is_global_zero:
+                profiler.table().print()
             if folder is None:
                 return
             if not trainer.global_step:
