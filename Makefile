@@ -5,12 +5,13 @@ EXP ?= saliency_wfb
 DATA ?= shapes
 SEED ?= 0
 ARGS ?=
+HOURS ?= 3
 TABLE ?= saliency
 RUN ?= $(EXP)/$(DATA)
 OUT ?= predictions
 FORMAT ?= onnx
 
-KNOWN := EXP DATA SEED RESUME RUN RUNS IN OUT FORMAT TABLE PRED GT ARGS PYTHON SHELL
+KNOWN := EXP DATA SEED DEVICES RESUME RUN RUNS IN OUT FORMAT TABLE PRED GT HOURS ARGS PYTHON SHELL
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN = $(filter-out $(KNOWN) -*-%,$(GIVEN))
 $(if $(UNKNOWN),$(error There is no variable $(UNKNOWN). There are: $(filter-out SHELL,$(KNOWN))))
@@ -22,16 +23,17 @@ TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .known train test lint predict export score compare leet sync notebook evidence tables bench fidelity clean
+.PHONY: help setup .known train test lint predict export score compare leet sync notebook evidence tables bench bench-train fidelity chaos soak clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [VARIABLE=...]"
 	@echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
 	@echo
 	@echo "  EXP    experiment, now $(EXP); there are: $(EXPERIMENTS)"
 	@echo "  DATA   data set, now $(DATA); there are: $(DATASETS)"
 	@echo "  SEED   seed of everything random, now $(SEED)"
+	@echo "  DEVICES processes to train with, one per GPU or, without GPUs, on the CPU; by default all GPUs, else one"
 	@echo "  RESUME run folder to go on with, or last: the newest unfinished run of EXP, DATA and SEED"
 	@echo '  RUNS   runs to compare, the baseline first: folders, also of scores, or experiments on DATA, e.g. RUNS="saliency_bce saliency_wfb"'
 	@echo "  RUN    run to predict with or to export: a folder, or EXPERIMENT/DATA, now $(RUN)"
@@ -39,6 +41,7 @@ help: ## Print this list
 	@echo "  FORMAT of an export, now $(FORMAT); there are: onnx torch smp"
 	@echo "  TABLE  table of evidence, now $(TABLE); there are: $(TABLES)"
 	@echo "  PRED   folder of maps to score against the masks in GT"
+	@echo "  HOURS  how long make soak trains, now $(HOURS)"
 	@echo '  ARGS   goes to the command line as it is, e.g. ARGS="--trainer.max_epochs=2"'
 	@echo "  PYTHON interpreter that makes .venv, now $(PYTHON)"
 
@@ -57,7 +60,7 @@ $(STAMP): pyproject.toml
 
 CONFIGS = --config experiments/base.yaml --config experiments/$(EXP).yaml --config experiments/data/$(DATA).yaml
 train: .known $(STAMP) ## Train experiment EXP on DATA, test it, and say where the results are
-	@$(BIN)/python -m spatialseg fit $(CONFIGS) --seed_everything $(SEED) $(if $(RESUME),--resume $(RESUME)) $(ARGS)
+	@$(BIN)/python -m spatialseg fit $(CONFIGS) --seed_everything $(SEED) $(if $(DEVICES),--trainer.devices $(DEVICES)) $(if $(RESUME),--resume $(RESUME)) $(ARGS)
 
 test: $(STAMP) lint ## Lint, type-check and run the tests; ARGS goes to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
@@ -70,12 +73,7 @@ lint: $(STAMP) ## Check style and types only
 predict: $(STAMP) ## Predict the images IN with the run RUN, into the folder OUT; ARGS goes to the command
 	@$(BIN)/python -m spatialseg predict $(RUN) $(IN) --out $(OUT) $(ARGS)
 
-ONNX := .venv/.onnx
-$(ONNX): $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,onnx]'
-	@touch $@
-
-export: $(if $(filter onnx,$(FORMAT)),$(ONNX),$(STAMP)) ## Write the run RUN as FORMAT for use elsewhere; ARGS goes to the command
+export: $(STAMP) ## Write the run RUN as FORMAT for use elsewhere; ARGS goes to the command
 	@$(BIN)/python -m spatialseg export $(RUN) --format $(FORMAT) $(ARGS)
 
 score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to the command
@@ -96,10 +94,20 @@ evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one
 tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
 	@$(BIN)/python -m spatialseg tables
 
-bench: $(STAMP) ## Time losses and measures against their peers, and what loggers cost; results go to benchmarks/results
+bench: $(STAMP) ## Time losses, measures and predict against their peers, and what loggers cost; results go to benchmarks/results
 	@$(BIN)/python benchmarks/losses.py
 	@$(BIN)/python benchmarks/measures.py
+	@$(BIN)/python benchmarks/predict.py
 	@$(BIN)/python benchmarks/loggers.py
+
+bench-train: $(STAMP) ## Time our training loop against a bare one, and the loader; minutes
+	@$(BIN)/python benchmarks/train.py $(ARGS)
+
+chaos: $(STAMP) ## Kill a small training 20 times at random moments and see whether it ends as if nothing had been; minutes
+	@$(BIN)/python benchmarks/chaos.py $(ARGS)
+
+soak: $(STAMP) ## Train for HOURS and watch memory, open files and the run folder
+	@$(BIN)/python benchmarks/soak.py --hours $(HOURS) $(ARGS)
 
 fidelity: $(STAMP) ## Compare the loss with the measure on predictions of DATA at several stages of training EXP
 	@$(MAKE) --no-print-directory train ARGS='--experiment fidelity_$(EXP) --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.filename=stage_{epoch:02d} --trainer.callbacks.auto_insert_metric_name=false --trainer.callbacks.save_top_k=-1 $(ARGS)'

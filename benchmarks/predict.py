@@ -3,15 +3,17 @@
     python benchmarks/predict.py                       # about 3 minutes; drawn scenes where there are no photographs
     python benchmarks/predict.py --run saliency_wfb/ecssd
 
-Three rounds, the order of the contestants as it stands; medians, in images a second. The network alone has its images
-in memory, resized already, and nothing of it is written. Speed does not hang on the weights: without `--run` it is the
-network of the experiments, untrained. Results go to benchmarks/results/predict.json, with the load of the machine:
-taken while other processes ran they are worth less.
+Three rounds, the order of the contestants as it stands; medians, in images a second and in CPU time, which other
+processes disturb less (with `--threads 1` least: threads of one network burn it while they wait for each other). The
+network alone has its images in memory, resized already, and nothing of it is written. Speed does not hang on the
+weights: without `--run` it is the network of the experiments, untrained. Results go to benchmarks/results/predict.json,
+with the load of the machine: taken while other processes ran they are worth less.
 """
 
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -56,8 +58,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160, help="side at which the untrained network sees images")
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of the network (default: one per core)")
     options = parser.parse_args()
     load_at_start = os.getloadavg()[0]
+    torch.set_num_threads(options.threads or os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         model = load(options.run, device="cpu") if options.run else untrained(folder, options.size)
@@ -104,24 +108,33 @@ def main() -> None:
             contestants |= {"ONNX Runtime, one by one": in_onnx, "the same graph in PyTorch": in_torch}
         except ExportError as error:
             print(f"ONNX Runtime is not timed: {error}")
-        found = {name: [] for name in contestants}
+        counts = {name: 60 if name.startswith(("ONNX", "the same")) else len(images) for name in contestants}
+        walls: dict[str, list[float]] = {name: [] for name in contestants}
+        cpus: dict[str, list[float]] = {name: [] for name in contestants}
         network()
         for _ in range(options.rounds):
             for contestant, run in contestants.items():
-                start = time.perf_counter()
+                start = time.perf_counter(), time.process_time()
                 run()
-                many = 60 if "one" in contestant or "graph" in contestant else len(images)
-                found[contestant].append(min(many, len(images)) / (time.perf_counter() - start))
-        rates = {name: statistics.median(each) for name, each in found.items()}
-        for contestant, rate in rates.items():
-            print(f"{contestant:28} {rate:7.1f} images/s   {rate / rates['network']:.2f} of the network")
+                many = min(counts[contestant], len(images))
+                walls[contestant].append((time.perf_counter() - start[0]) / many)
+                cpus[contestant].append((time.process_time() - start[1]) / many)
+        wall, cpu = ({name: statistics.median(each) for name, each in times.items()} for times in (walls, cpus))
+        for contestant in contestants:
+            shares = [of["network"] / of[contestant] for of in (wall, cpu)]
+            print(
+                f"{contestant:28} {1 / wall[contestant]:7.1f} images/s, {1e3 * cpu[contestant]:6.1f} ms of CPU time an "
+                f"image: {shares[0]:.2f} and {shares[1]:.2f} of the network"
+            )
         record = {
-            "command": f"python benchmarks/predict.py{f' --run {options.run}' if options.run else ''}",
+            "command": " ".join(["python benchmarks/predict.py", *sys.argv[1:]]),
             "images": f"{len(images)} of {name}, in batches of {batch} at {side[0]}×{side[1]}",
             "threads": torch.get_num_threads(),
             "load_at_start": load_at_start,
-            "images_per_second": rates,
-            "share_of_the_network": rates["predict"] / rates["network"],
+            "images_per_second": {name: 1 / seconds for name, seconds in wall.items()},
+            "cpu_ms_per_image": {name: 1e3 * seconds for name, seconds in cpu.items()},
+            "share_of_the_network": wall["network"] / wall["predict"],
+            "share_of_the_network_in_cpu_time": cpu["network"] / cpu["predict"],
         }
         print(f"Written to {save('predict', record)}; other processes took {load_at_start:.1f} CPUs when it started")
 

@@ -1,6 +1,7 @@
 """Tables of evidence: what is run, what is kept, and that documents quote the records."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,12 @@ def write_record(run: evidence.EvidenceRun, gain: float = 0.0, validated: float 
     (run.record / "summary.json").write_text(json.dumps(summary))
 
 
-def test_every_table_of_the_project_can_be_read():
+def test_every_table_of_the_project_can_be_read(monkeypatch):
+    monkeypatch.chdir(ROOT)
     tables = sorted((ROOT / "experiments" / "tables").glob("*.yaml"))
     assert tables
     for path in tables:
-        spec = TableSpec(name=path.stem, **yaml.safe_load(path.read_text()))
+        spec = TableSpec.read(path.stem)
         records = [run.record for run in spec.runs()]
         assert records and len(set(records)) == len(records)
 
@@ -74,6 +76,17 @@ def test_runs_come_in_the_order_of_their_worth(project):
     runs = [(run.arm, run.rate, run.seed) for run in TableSpec.read("tiny").runs()]
     rates = [(arm, rate, evidence.TUNING_SEED) for arm in ("bce", "wfb") for rate in (0.001, 0.003)]
     assert runs == [*rates, ("bce", None, 0), ("wfb", None, 0), ("bce", None, 1), ("wfb", None, 1)]
+
+
+def test_a_table_can_be_like_another_and_candidates_are_only_tuned(project):
+    also = {"title": "Also", "like": "tiny", "seeds": [3], "candidates": ["wfb"]}
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
+    spec = TableSpec.read("also")
+    assert (spec.name, spec.title, spec.shared, spec.arms) == ("also", "Also", SPEC["shared"], SPEC["arms"])
+    assert [(run.arm, run.rate, run.seed) for run in spec.runs()][-3:] == [
+        *(("wfb", rate, evidence.TUNING_SEED) for rate in (0.001, 0.003)),
+        ("bce", None, 3),
+    ]
 
 
 def test_the_rate_is_the_best_on_validation(project):
@@ -94,7 +107,7 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     spec = TableSpec.read("tiny")
     for run in list(spec.runs())[:4]:
         write_record(run)
-    make(spec, Path("runs"), limit=1)
+    make(spec, Path("runs"), limit=1, jobs=2)
     assert "tiny-bce on shapes, seed 0:" in capsys.readouterr().out
     kept = read_arms(Path("experiments/results/tiny/shapes"), ["bce"])["bce"]
     (folder,) = Path("runs/tiny-bce/shapes/seed0").iterdir()
@@ -126,6 +139,17 @@ def test_tables_and_documents_follow_from_the_records(project):
     assert f"{gain:+.3f} [" in text
     for picture in ("dots", "reliability"):
         assert Path(f"experiments/results/tiny/shapes/{picture}.png").stat().st_size > 5000
+
+
+def test_what_the_recipe_gains_is_tabled_and_drawn(project):
+    Path("experiments/tables/tiny.yaml").write_text(yaml.safe_dump(SPEC | {"recipe": "wfb"}))
+    for run in TableSpec.read("tiny").runs():
+        write_record(run, 0.1 * (run.arm == "wfb"))
+    Path("README.md").write_text("<!-- evidence: tiny/shapes/gains -->\n<!-- end -->\n")
+    Path("experiments/README.md").write_text("<!-- evidence: tiny/shapes -->\n<!-- end -->\n")
+    assert Path("experiments/results/tiny/shapes/gains.png") in write_tables()
+    (gain,) = re.findall(r"\| bce \| (\+\d\.\d{3} \[.*?\]) \|", Path("README.md").read_text())
+    assert gain in Path("experiments/README.md").read_text()  # the same difference as in the table of arms
 
 
 def test_unknown_tables_and_arms_are_named(project, capsys):

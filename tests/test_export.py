@@ -1,5 +1,6 @@
 """Networks handed on: what reads them back knows nothing of this package and gives the same."""
 
+import base64
 import json
 import re
 import subprocess
@@ -8,10 +9,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import HfApi, ModelCard
 from PIL import Image
 
 import spatialseg
+from hub import hub
 from spatialseg.cli import main
 from trained import make_run
 
@@ -81,22 +84,34 @@ def test_a_torch_program_takes_images_of_any_size_in_batches(runs, photographs, 
         assert differs(found[0], model.probabilities(image))[1] < 2e-3
 
 
-@pytest.mark.parametrize("run", ["tiny", "kinds", "aspect"])
-def test_the_card_of_smp_shows_how_to_predict_without_this_package(run, runs, photographs, tmp_path, capsys):
-    folder = tmp_path / "network"
-    export(runs, "--format", "smp", "--out", folder, run=f"{run}/shapes")
-    assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+def test_the_card_of_smp_shows_how_to_predict_without_this_package(runs, photographs, tmp_path):
     Image.fromarray(photographs[1]).save(tmp_path / "photo.jpg", quality=95)
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    code = "import sys\nsys.modules['spatialseg'] = None  # whoever imports it fails\n" + code.replace(
-        "FOLDER", str(folder)
-    )
-    code += "\nimport numpy as np\nnp.savez('out.npz', probability=probability, mask=mask)\n"
+    code = "import sys\nsys.modules['spatialseg'] = None  # whoever imports it fails\nimport numpy as np\n"
+    for run in ("tiny", "kinds", "aspect"):
+        folder = tmp_path / run
+        export(runs, "--format", "smp", "--out", folder, run=f"{run}/shapes")
+        assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+        (example,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+        code += example.replace("FOLDER", str(folder))
+        code += f"np.savez('{run}.npz', probability=probability, mask=mask)\n"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    found = np.load(tmp_path / "out.npz")
-    model = spatialseg.load(f"{run}/shapes", runs)
-    np.testing.assert_allclose(found["probability"], model.probabilities(tmp_path / "photo.jpg"), atol=1e-5)
-    assert (found["mask"] == model.predict(tmp_path / "photo.jpg")).mean() > 0.9999
+    for run in ("tiny", "kinds", "aspect"):
+        found, model = np.load(tmp_path / f"{run}.npz"), spatialseg.load(f"{run}/shapes", runs)
+        np.testing.assert_allclose(found["probability"], model.probabilities(tmp_path / "photo.jpg"), atol=1e-5)
+        assert (found["mask"] == model.predict(tmp_path / "photo.jpg")).mean() > 0.9999
+
+
+def test_the_tool_of_the_hub_uploads_the_folder(runs, tmp_path):
+    export(runs, "--format", "smp", "--out", tmp_path / "network")
+    with hub() as server:
+        HfApi(endpoint=server.url, token="hf_nothing").upload_folder(repo_id="me/net", folder_path=tmp_path / "network")
+    sent = [json.loads(line) for line in server.posted["/api/models/me/net/commit/main"].splitlines()]
+    files = {
+        each["value"]["path"]: base64.b64decode(each["value"]["content"]) for each in sent if each["key"] == "file"
+    }
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "network").iterdir()}
+    card = json.loads(server.posted["/api/validate-yaml"])["content"]  # what the hub would judge
+    assert yaml.safe_load(card.split("---")[1])["library_name"] == "segmentation-models-pytorch"
 
 
 def test_the_card_tells_of_the_run(runs, tmp_path):

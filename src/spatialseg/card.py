@@ -23,7 +23,8 @@ def model_card(model: Model, licence: str | None = None) -> ModelCard:
     assert model.origin
     folder, data = model.origin.folder, model.origin.data
     summary = folder.read_summary() if folder and folder.summary.is_file() else {}
-    source = (folder.read_config()["data"].get("source") or {}) if folder else {}
+    config = folder.read_config() if folder else {"data": {}}
+    source = config["data"].get("source") or {}
     drawn = str(source.get("class_path", "")).endswith("ProceduralScenes")
     name = f"{folder.experiment if folder else model.origin.checkpoint.stem}_{data}"
     scored = summary.get("measures") or {}
@@ -40,6 +41,7 @@ def model_card(model: Model, licence: str | None = None) -> ModelCard:
             for key, value in measures.items()
         ],
     )
+    begun = (config.get("model") or {}).get("encoder_weights")
     loss = " + ".join(
         f"{term['weight']:g}·{term['name']}" + (f" {term['args']}" if term["args"] else "")
         for term in model.settings["loss"]
@@ -51,7 +53,8 @@ def model_card(model: Model, licence: str | None = None) -> ModelCard:
         "[spatialseg](https://github.com/spatialseg/spatialseg).",
         f"## Use\n\nWith segmentation-models-pytorch, torchvision and Pillow alone; put the folder or the name on the "
         f"hub in place of `FOLDER`:\n\n```python\n{usage(model)}```",
-        "## Training\n\n" + "\n".join(f"- {key}: {value}" for key, value in _training(model, summary, source, loss)),
+        "## Training\n\n"
+        + "\n".join(f"- {key}: {value}" for key, value in _training(model, summary, source, loss, begun)),
     ]
     if measures:
         sections.append(f"## Measures\n\n{_table(model, measures)}")
@@ -100,7 +103,7 @@ def usage(model: Model) -> str:
 
 
 def _training(
-    model: Model, summary: dict[str, Any], source: dict[str, Any], loss: str
+    model: Model, summary: dict[str, Any], source: dict[str, Any], loss: str, encoder_weights: str | None
 ) -> list[tuple[str, str | int | float]]:
     """Return what is known of the training, line by line."""
     assert model.origin
@@ -109,6 +112,7 @@ def _training(
     )
     lines: list[tuple[str, str | int | float]] = [
         ("data", f"{model.origin.data}" + (f" ({source['class_path']}: {given})" if source else "")),
+        ("encoder's first weights", {"bundled": "ImageNet (bundled)"}.get(str(encoder_weights), str(encoder_weights))),
         ("loss", loss),
         ("epochs of these weights", model.origin.epoch),
     ]

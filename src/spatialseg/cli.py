@@ -39,7 +39,8 @@ def main(args: Sequence[str] | None = None) -> None:
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        sys.exit(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}")
+        print(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}", file=sys.stderr)
+        sys.exit(2)
     module = COMMANDS[command][0]
     try:
         # One module runs all the commands that go through Lightning, which has to know which.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ class TableSpec:
         baseline: The arm that the others are compared with.
         shared: What all arms have in common, over the experiments' base and the data overlay.
         learning_rates: What each arm chooses from on validation; none to leave the rate as it is.
+        chosen_by: The measure of the validation images by which it does.
         few_seeds: Arms that get the first three seeds only.
+        recipe: The arm whose gain over each of the others is tabled; "" for none.
+        candidates: Arms that are only tuned, on validation: what was tried on the way to a recipe.
     """
 
     name: str
@@ -52,24 +56,30 @@ class TableSpec:
     baseline: str
     shared: dict[str, Any] = field(default_factory=dict)
     learning_rates: list[float] = field(default_factory=list)
+    chosen_by: str = "weighted_f_cut"
     few_seeds: list[str] = field(default_factory=list)
+    recipe: str = ""
+    candidates: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, name: str) -> "TableSpec":
-        """Read `experiments/tables/<name>.yaml`.
+        """Read `experiments/tables/<name>.yaml`; what it does not say, it takes from the table that it is `like`.
 
         Raises:
             EvidenceError: There is no such table, or it does not say what it has to.
         """
         path = EXPERIMENTS / "tables" / f"{name}.yaml"
         try:
-            spec = cls(name=name, **yaml.safe_load(path.read_text()))
+            content = yaml.safe_load(path.read_text())
+            if "like" in content:
+                content = yaml.safe_load(path.with_stem(content.pop("like")).read_text()) | content
+            spec = cls(name=name, **content)
         except FileNotFoundError:
             known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
             raise EvidenceError(f"there is no table {name!r} in {path.parent}; there are: {known}") from None
         except (TypeError, yaml.YAMLError) as error:
             raise EvidenceError(f"{path}: {error}") from error
-        for arm in (spec.baseline, *spec.few_seeds):
+        for arm in (spec.baseline, *filter(None, [spec.recipe]), *spec.few_seeds, *spec.candidates):
             if arm not in spec.arms:
                 raise EvidenceError(f"{path}: there is no arm {arm!r} among {', '.join(spec.arms)}")
         return spec
@@ -82,7 +92,7 @@ class TableSpec:
         for place, seed in enumerate(self.seeds):
             for data in self.data:
                 for arm in self.arms:
-                    if place < 3 or arm not in self.few_seeds:
+                    if arm not in self.candidates and (place < 3 or arm not in self.few_seeds):
                         yield EvidenceRun(self, data, arm, seed)
 
 
@@ -118,7 +128,7 @@ class EvidenceRun:
         return f"{self.spec.name}-{self.arm}" + ("" if self.rate is None else f"-rate{self.rate:g}")
 
     def chosen_rate(self) -> float | None:
-        """Return the learning rate whose masks scored highest on validation; `None` where there is no choice.
+        """Return the learning rate that scored highest on validation; `None` where there is no choice.
 
         Raises:
             EvidenceError: Not all of them were tried yet.
@@ -130,7 +140,7 @@ class EvidenceRun:
             run = EvidenceRun(self.spec, self.data, self.arm, TUNING_SEED, rate)
             if not run.done:
                 raise EvidenceError(f"{self.arm} on {self.data}: {run.record}, of the rate {rate:g}, is missing")
-            tried[rate] = run.summary()["validation"]["weighted_f_cut"]
+            tried[rate] = run.summary()["validation"][self.spec.chosen_by]
         return max(tried, key=tried.__getitem__)
 
     def command(self, runs: Path) -> list[str]:
@@ -146,7 +156,9 @@ class EvidenceRun:
         configs = [EXPERIMENTS / "base.yaml", EXPERIMENTS / "data" / f"{self.data}.yaml"]
         for name, content in (("shared", self.spec.shared), (self.experiment, settings)):
             configs.append(folder / f"{name}.yaml")
-            configs[-1].write_text(yaml.safe_dump(content, sort_keys=False))
+            text = yaml.safe_dump(content, sort_keys=False)
+            if not configs[-1].is_file() or configs[-1].read_text() != text:  # another run may be reading it
+                configs[-1].write_text(text)
         command = [sys.executable, "-m", "spatialseg", "fit"]
         command += [part for path in configs for part in ("--config", str(path))]
         command += ["--seed_everything", str(self.seed), "--runs", str(runs)]
@@ -170,36 +182,56 @@ class EvidenceRun:
             scores.measures = tuple(each for each in scores.measures if not dropped & set(each.of))
             scores.save(self.record)
         summary = {"table": self.spec.name, "arm": self.arm, "rate": self.chosen_rate(), **run.read_summary()}
+        summary.pop("best_checkpoint", None)  # stays where it was made
         (self.record / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def make(spec: TableSpec, runs: Path, limit: int | None = None) -> None:
+def make(spec: TableSpec, runs: Path, limit: int | None = None, jobs: int = 1) -> None:
     """Make the runs of a table that are missing.
 
     Args:
         spec: The table.
         runs: Folder of run folders.
         limit: How many runs to make at most.
+        jobs: How many to make at a time: a small network leaves most of an accelerator idle.
 
     Raises:
-        EvidenceError: A run failed; the message says where its output is.
+        EvidenceError: A run failed; the message says where its output is. Runs that were begun are finished first.
     """
     missing = [run for run in spec.runs() if not run.done]
     print(f"{spec.name}: {len(missing)} of {len(list(spec.runs()))} runs are missing", flush=True)
+    start = time.monotonic()
     seconds: list[float] = []
-    for place, run in enumerate(missing[:limit]):
-        start = time.monotonic()
-        command = run.command(runs)
-        log = runs / "tables" / spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
-        with log.open("a") as output:
-            status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
-        finished = next((folder for folder in run.folders(runs) if folder.finished), None)
-        if status or finished is None:
-            raise EvidenceError(f"{run.experiment} on {run.data} stopped with status {status}; its output is in {log}")
-        run.keep(finished)
-        seconds.append(time.monotonic() - start)
-        left = sum(seconds) / len(seconds) * (len(missing) - place - 1) / 3600
+
+    def make_and_tell(run: EvidenceRun) -> None:
+        began = time.monotonic()
+        _make_one(run, runs)
+        seconds.append(time.monotonic() - began)
+        left = (time.monotonic() - start) / len(seconds) * (len(missing) - len(seconds)) / 3600
         print(f"{_line(run)}  {seconds[-1] / 60:.1f} min, {left:.1f} h left", flush=True)
+
+    rates = [run for run in missing[:limit] if run.rate is not None]
+    others = missing[len(rates) : limit]  # which wait for their arm's rate
+    for part in (rates, others):
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(make_and_tell, run) for run in part]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _make_one(run: EvidenceRun, runs: Path) -> None:
+    command = run.command(runs)
+    log = runs / "tables" / run.spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
+    with log.open("a") as output:
+        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
+    finished = next((folder for folder in run.folders(runs) if folder.finished), None)
+    if status or finished is None:
+        raise EvidenceError(f"{run.experiment} on {run.data} stopped with status {status}; its output is in {log}")
+    run.keep(finished)
 
 
 def _line(run: EvidenceRun) -> str:
@@ -227,6 +259,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("table", help="name of the table")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
     parser.add_argument("--limit", type=int, help="make at most so many runs")
+    parser.add_argument("--jobs", type=int, default=1, help="make so many runs at a time (default: 1)")
     parser.add_argument("--plan", action="store_true", help="only list the runs and whether they are done")
     options = parser.parse_args(args)
     try:
@@ -235,6 +268,6 @@ def main(args: Sequence[str]) -> None:
             for run in spec.runs():
                 print(_line(run) if run.done else f"{run.experiment} on {run.data}, seed {run.seed}: missing")
         else:
-            make(spec, options.runs, options.limit)
+            make(spec, options.runs, options.limit, options.jobs)
     except EvidenceError as error:
         parser.error(str(error))

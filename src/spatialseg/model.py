@@ -359,7 +359,7 @@ def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device 
         run: A run folder or the name of a run, `saliency_wfb/ecssd` or `saliency_wfb/ecssd/seed3`: its best checkpoint,
             of several seeds the newest; or the path of a checkpoint.
         runs: The folder of all runs.
-        device: Where to compute; by default the accelerator if there is one.
+        device: Where to compute; by default on the first CUDA device if there is one.
 
     Returns:
         The network, with the preprocessing of its evaluation and, of a run, the cut that was best on the validation
@@ -374,8 +374,6 @@ def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device 
     chosen = Path(summary.get("best_checkpoint") or "").name == path.name
     data = _data_of(checkpoint, folder, path)
     classes = checkpoint["hyper_parameters"]["classes"]
-    if device is None:
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     trained = summary.get("precision", "bf16-mixed")
     model = Model(
         checkpoint["hyper_parameters"],
@@ -389,7 +387,7 @@ def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device 
     )
     own = model.state_dict().keys()
     model.load_state_dict({name: value for name, value in checkpoint["state_dict"].items() if name in own})
-    return model.to(device or "cpu").eval()
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
 def _find(run: str | Path, runs: str | Path) -> tuple[Path, RunFolder | None]:

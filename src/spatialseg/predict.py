@@ -363,7 +363,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tile", type=int, metavar="SIDE", help="take images at their own size, in tiles of this side")
     parser.add_argument("--overlap", type=int, metavar="PIXELS", help="of neighbouring tiles (default: a quarter)")
     parser.add_argument("--batch", type=int, metavar="N", help="images at once (default: what suits the device)")
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the accelerator, if there is one)")
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the first CUDA device, if any)")
     parser.add_argument("--overwrite", action="store_true", help="predict again what is there, and replace it")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     return parser

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec
-from spatialseg.report.evidence import draw_dots, draw_reliability, fill, read_arms, table_of, validation_table
+from spatialseg.report.evidence import (
+    draw_dots,
+    draw_gains,
+    draw_reliability,
+    fill,
+    gains_table,
+    read_arms,
+    table_of,
+    validation_table,
+)
 from spatialseg.report.statistics import Arm
 
 
@@ -23,7 +32,11 @@ def read_tables() -> dict[str, tuple[TableSpec, str, dict[str, Arm]]]:
 
 def documents() -> dict[Path, str]:
     """Return the text of each document that quotes tables, with all numbers as the records have them."""
-    tables = {name: table_of(arms, spec.baseline, spec.title) for name, (spec, _, arms) in read_tables().items()}
+    tables = {}
+    for name, (spec, _, arms) in read_tables().items():
+        tables[name] = table_of(arms, spec.baseline, spec.title)
+        if spec.recipe in arms:
+            tables[f"{name}/gains"] = gains_table(arms, spec.recipe, "")
     for path in (EXPERIMENTS / "tables").glob("*.yaml"):
         spec = TableSpec.read(path.stem)
         tried = [run for run in spec.runs() if run.rate is not None and run.done]
@@ -47,6 +60,9 @@ def write_tables() -> list[Path]:
         for name, draw in (("dots", draw_dots), ("reliability", draw_reliability)):
             written.append(folder / f"{name}.png")
             draw(arms, spec.title).savefig(written[-1], dpi=120)
+        if spec.recipe in arms:
+            written.append(folder / "gains.png")
+            draw_gains(arms, spec.recipe, spec.title).savefig(written[-1], dpi=120)
     for path, text in documents().items():
         path.write_text(text)
         written.append(path)

@@ -17,13 +17,14 @@ from torchmetrics import MetricCollection
 
 from spatialseg.encoder import normalisation
 from spatialseg.losses import LossTerm, build_loss
-from spatialseg.metrics import Conventions, available_measures, saliency_metrics, segmentation_metrics
+from spatialseg.metrics import Conventions, MeanIoU, available_measures, saliency_metrics, segmentation_metrics
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.network import make_network, standardise
 from spatialseg.rates import RiseAndFall
 from spatialseg.scores import Scores
 
 CUTS = tuple(k / 20 for k in range(1, 20))
+LOOK_EVERY = 50  # steps, that an accelerator need not wait for the host to look at each loss
 
 
 class NonFiniteLossError(RuntimeError):
@@ -109,6 +110,7 @@ class SegmentationTask(LightningModule):
         self.conventions = Conventions(cuts=CUTS if classes == 1 else (0.5,))
         self.scores: dict[str, Scores] = {}
         self._counts: list[ImageCounts] = []
+        self._unseen: list[tuple[Tensor, int, list[str]]] = []  # losses not yet looked at, their steps and images
         self.configure_models(encoder_weights)
         self.configure_losses()
         self.configure_metrics()
@@ -132,8 +134,9 @@ class SegmentationTask(LightningModule):
     def configure_metrics(self) -> None:
         """Make the collections of measures that every epoch takes; a test scores image by image."""
         classes = self.hparams["classes"]
+        # Of training images the one measure that costs nothing: no accelerator waits for it.
+        self.train_metrics = MetricCollection({"iou": MeanIoU(classes, validate_args=False)}, prefix="train/")
         every_epoch = saliency_metrics() if classes == 1 else segmentation_metrics(classes)
-        self.train_metrics = every_epoch.clone(prefix="train/")
         self.val_metrics = every_epoch.clone(prefix="val/")
 
     @property
@@ -188,21 +191,24 @@ class SegmentationTask(LightningModule):
         """Return the weighted loss of a batch; log it and each of its terms.
 
         Raises:
-            NonFiniteLossError: The loss is infinite or NaN.
+            NonFiniteLossError: The loss is infinite or NaN; on an accelerator raised within `LOOK_EVERY` steps.
         """
         logits = self(batch["image"])
         terms = self.loss.terms(logits, batch["mask"], batch.get("distance"))
         loss = self._log_loss(terms, "train", len(batch["name"]), on_step=True)
-        if not loss.isfinite():
-            raise NonFiniteLossError(
-                f"the loss became {loss.item()} in epoch {self.current_epoch}, step {self.global_step}, "
-                f"on the images {', '.join(batch['name'])}"
-            )
+        self._unseen.append((loss.detach(), self.global_step, batch["name"]))
+        if loss.device.type == "cpu" or len(self._unseen) == LOOK_EVERY:
+            self._look_at_losses()
         self.train_metrics.update(self.probabilities(logits.detach()), batch["mask"])
         return loss
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let no checkpoint be written after a loss that was infinite or NaN."""
+        self._look_at_losses()
+
     def on_train_epoch_end(self) -> None:
         """Log the training measures of the epoch and the weights of its loss terms."""
+        self._look_at_losses()
         if len(self.loss.weights) > 1:
             self.log_dict({f"weight/{name}": value for name, value in self.loss.weights.items()})
         if all(metric.update_called for metric in self.train_metrics.values()):  # not if only its validation was left
@@ -214,12 +220,19 @@ class SegmentationTask(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Score a batch at native resolution, and log the loss there too; image by image where no training is on."""
-        for name, logits, mask in zip(batch["name"], self.native_logits(batch), batch["mask"], strict=True):
-            if self.trainer.state.fn == TrainerFn.VALIDATING:
+        predicted = self.native_logits(batch)
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            for name, logits, mask in zip(batch["name"], predicted, batch["mask"], strict=True):
                 self._count(name, self.probabilities(logits)[0], mask)
-            else:
-                self.val_metrics.update(self.probabilities(logits), mask[None])
-            self._log_loss(self.loss.terms(logits, mask[None]), "val", 1)
+        else:
+            pairs = list(zip(predicted, batch["mask"], strict=True))
+            for size in set(batch["native"]):  # images of one size together
+                alike = [pair for pair in pairs if pair[1].shape == size]
+                probabilities = self.probabilities(torch.cat([one for one, _ in alike]))
+                self.val_metrics.update(probabilities, torch.stack([mask for _, mask in alike]))
+        images = [self.loss.terms(one, mask[None]) for one, mask in zip(predicted, batch["mask"], strict=True)]
+        terms = {name: torch.stack([image[name] for image in images]).mean() for name in images[0]}
+        self._log_loss(terms, "val", len(images))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation measures; where no training is on, choose the threshold that cuts maps into masks."""
@@ -278,6 +291,17 @@ class SegmentationTask(LightningModule):
             rise = max(hp["warmup"] * steps, 1.5) - 1  # a rise of one step or less is a division by zero
         scheduler = RiseAndFall(optimizer, steps, rise, hp["schedule"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _look_at_losses(self) -> None:
+        """Raise if one of the last losses is not finite: one copy to the host for all of them."""
+        unseen, self._unseen = self._unseen, []
+        losses = torch.stack([loss for loss, *_ in unseen]).tolist() if unseen else []
+        for loss, (_, step, names) in zip(losses, unseen, strict=True):
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(
+                    f"the loss became {loss} in epoch {self.current_epoch}, step {step}, on the images "
+                    f"{', '.join(names)}"
+                )
 
     def _count(self, name: str, probability: Tensor, mask: Tensor) -> None:
         self._counts.append(

@@ -175,14 +175,12 @@ def test_inspection_equals_the_definitions(drawn):
     )
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
-    unsound = maps._count_unsound_by_kernel(prediction)
+    _, unsound = maps._inspect_by_kernel(prediction, found[0])
+    assert torch.equal(unsound, maps._inspect_by_tensors(prediction, found[0])[1])
     if prediction.dtype is not torch.uint8:
-        assert torch.equal(unsound, maps._count_unsound_by_tensors(prediction))
         prediction = prediction.clamp(0, 1).nan_to_num()
-    found, expected = (
-        extremes(prediction, found[0]) for extremes in (maps._extremes_by_kernel, maps._extremes_by_tensors)
-    )
-    assert torch.equal(found, expected)
+    both = (inspect(prediction, found[0])[0] for inspect in (maps._inspect_by_kernel, maps._inspect_by_tensors))
+    assert torch.equal(*both)
 
 
 def test_nan_is_passed_on():
@@ -200,12 +198,12 @@ def test_operators_are_sound():
         torch.randint(0, 3, (2, 9, 12), generator=generator).byte(),
     )
     labels, scale = mask.long(), torch.tensor([[0.0, 1.0]]).repeat(2, 1)
-    categories = pooling._categories(labels, (3, 1, math.inf, 2))
+    categories = pooling._categories(labels, 1, 2)
     for op, arguments in (
         (maps.sort_out, (labels, 2)),
-        (maps.extremes, (source, mask)),
+        (maps.inspect, (source, mask)),
         (weighted_f._published_counts, (source, scale, mask)),
         (weighted_f._local_counts, (source, mask, None, [0.2, 0.6, 0.2])),
-        (pooling._pool, (source[:, None], *categories, 3, 1, math.inf)),
+        (pooling._pool, (source[:, None], *categories, [1.0] * 9, 1)),
     ):
         torch.library.opcheck(op, arguments, test_utils=("test_schema", "test_faketensor"))

@@ -1,10 +1,9 @@
-import math
-
 import pytest
 import torch
 
 from spatialseg.functional import grouping
 from spatialseg.functional.grouping import grouped_cross_entropy, grouped_likelihood
+from spatialseg.functional.pooling import checked
 
 
 def sample(height: int, width: int, seed: int, channels: int = 3):
@@ -17,20 +16,21 @@ def sample(height: int, width: int, seed: int, channels: int = 3):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("scale", [math.inf, 2.0, 0.01])
-def test_kernels_equal_the_definitions(dtype, stride, scale):
+@pytest.mark.parametrize("options", [("uniform",), ("gaussian", 1.0), ("gaussian", 0.07)])
+def test_kernels_equal_the_definitions(dtype, stride, options):
     for height, width, window in ((11, 17, 5), (3, 4, 7), (1, 9, 3)):
         logits, labels = sample(height, width, seed=height)
         logits, labels = logits.to(dtype), labels.masked_fill(labels == 255, -1).int()
+        weights, *_ = checked(logits, labels, window, stride, *options)
         (costs, counts), expected = (
-            compute(logits, labels, window, stride, scale)
+            compute(logits, labels, weights, stride)
             for compute in (grouping._costs_by_kernel, grouping._costs_by_tensors)
         )
         torch.testing.assert_close(costs, expected[0])
         assert torch.equal(counts, expected[1])
         of_costs = torch.rand(costs.shape, dtype=dtype)
         found, expected = (
-            compute(logits, labels, of_costs, window, stride, scale)
+            compute(logits, labels, of_costs, weights, stride)
             for compute in (grouping._gradient_by_kernel, grouping._gradient_by_tensors)
         )
         torch.testing.assert_close(found, expected)
@@ -38,7 +38,7 @@ def test_kernels_equal_the_definitions(dtype, stride, scale):
 
 def test_operators_are_sound():
     logits, labels = sample(5, 6, seed=0)
-    arguments = labels.masked_fill(labels == 255, -1).int(), 3, 2, math.inf
+    arguments = labels.masked_fill(labels == 255, -1).int(), [1.0] * 9, 2
     costs, _ = grouping._costs(logits, *arguments)
     for op, given in (
         (grouping._costs, (logits, *arguments)),

@@ -87,12 +87,12 @@ def test_pooled_cross_entropy_equals_its_two_steps(ignore_index, stride):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("scale", [math.inf, 2.0])
-def test_kernels_equal_the_sums_of_shifts(dtype, stride, scale):
+@pytest.mark.parametrize("weights", ["uniform", "gaussian"])
+def test_kernels_equal_the_sums_of_shifts(dtype, stride, weights):
     for height, width, window in ((11, 17, 5), (3, 4, 7), (1, 9, 3)):
         values, labels = sample(height, width, seed=height)
-        options = window, stride, scale
-        categories = pooling._categories(labels, (*options, 255))
+        *options, ignore_index = pooling.checked(values, labels, window, stride, weights)
+        categories = pooling._categories(labels, stride, ignore_index)
         found = pooling._pool_by_kernel(values.to(dtype), *categories, *options)
         expected = pooling.pool_by_tensors(values.to(dtype), *categories, *options)
         torch.testing.assert_close(found, expected)

@@ -16,6 +16,7 @@ from spatialseg.functional import (
     structure_measure,
     threshold_counts,
 )
+from spatialseg.functional.maps import as_maps
 
 
 @st.composite
@@ -43,7 +44,9 @@ def test_pysodmetrics_on_anything(drawn):
     prediction, mask = torch.tensor(drawn[0])[None], torch.tensor(drawn[1])[None]
     f = saliency_f_measure(prediction, mask, normalize=True)
     expected = theirs(py_sod_metrics.Fmeasure, *drawn)
-    assert f.adaptive.item() == pytest.approx(expected.adaptive_fms[0], abs=1e-12)
+    levels = as_maps(prediction, mask, normalize=True).prediction
+    tied = ((levels - 2 * levels.mean()).abs() < 1e-12).any()  # then the order of a sum decides who is foreground
+    assert tied or f.adaptive.item() == pytest.approx(expected.adaptive_fms[0], abs=1e-12)
     for ours, reference in (
         (f.curve, expected.changeable_fms),
         (f.precision, expected.precisions),
@@ -54,7 +57,7 @@ def test_pysodmetrics_on_anything(drawn):
     if mask.numel() > 1:  # of a single pixel PySODMetrics returns 1 / 2e-16
         e = enhanced_alignment_measure(prediction, mask, normalize=True)
         expected = theirs(py_sod_metrics.Emeasure, *drawn)
-        assert e.adaptive.item() == pytest.approx(expected.adaptive_ems[0], abs=1e-9)
+        assert tied or e.adaptive.item() == pytest.approx(expected.adaptive_ems[0], abs=1e-9)
         np.testing.assert_allclose(e.curve[0].flip(0).numpy(), expected.changeable_ems[0], atol=1e-9)
 
     error = mean_absolute_error(prediction, mask, normalize=True).item()

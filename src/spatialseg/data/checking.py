@@ -127,10 +127,12 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], what: str) -> li
 def fingerprint(paths: Iterable[Path], what: str) -> str:
     """Return a digest of the names, sizes and modification times of files."""
     digest = hashlib.blake2b(f"{CHECK_VERSION} {what}".encode(), digest_size=16)
-    for path in paths:
+    here = os.getcwd()
+    for path in map(str, paths):
         try:
-            status = path.stat()
-            digest.update(f"\0{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+            status = os.stat(path)
+            state = f"{status.st_size}\0{status.st_mtime_ns}"
         except OSError:
-            digest.update(f"\0{path.absolute()}\0missing".encode())
+            state = "missing"
+        digest.update(f"\0{os.path.join(here, path)}\0{state}".encode())
     return digest.hexdigest()

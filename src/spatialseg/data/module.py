@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
 from spatialseg.data.distance import AddDistance
@@ -128,7 +129,8 @@ class SegmentationDataModule(LightningDataModule):
         needed: dict[str, tuple[Split, ...]] = {"fit": SPLITS, "validate": ("val",)}
         for split in needed.get(stage, ("test",)):
             if not len(self.source.dataset(split)):  # type: ignore[arg-type]
-                raise DataError(f"data set {self.name!r}: the {split} split is empty, and {stage} needs images of it")
+                wanted = TrainerFn(stage).value
+                raise DataError(f"data set {self.name!r}: the {split} split is empty, and {wanted} needs images of it")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint has to tell whoever uses the network without the data set."""

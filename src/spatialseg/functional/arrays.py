@@ -17,9 +17,9 @@ def tensor(array: Array) -> Tensor:
 
 
 def stack(arrays: Sequence[Array]) -> Tensor:
-    """Return a tensor of several arrays of one shape, along a new last dimension."""
+    """Return a tensor of several arrays of one shape (N,), along a new last dimension."""
     if isinstance(arrays[0], np.ndarray):
-        return torch.from_numpy(np.stack(arrays, axis=-1))
+        return torch.from_numpy(np.array(arrays).T)
     return torch.stack(list(arrays), dim=-1)
 
 
@@ -39,4 +39,4 @@ def positive(count: Array) -> Array:
 
 def nonzero(count: Array) -> Array:
     """Return the count, 1 where it is 0; NaN stays."""
-    return where(count == 0, 1.0, count)
+    return count + (count == 0)

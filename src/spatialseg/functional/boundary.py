@@ -13,7 +13,7 @@ from torch import Tensor
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.distance import distance_to_foreground
-from spatialseg.functional.maps import Maps, as_maps, masks_at
+from spatialseg.functional.maps import as_maps, masks_at
 
 
 class BoundaryFResult(NamedTuple):
@@ -51,12 +51,8 @@ def boundary_iou(
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    return boundary_iou_of(as_maps(prediction, target, ignore_index=ignore_index), threshold, dilation_ratio)
-
-
-def boundary_iou_of(maps: Maps, threshold: float = 0.5, dilation_ratio: float = 0.02) -> Tensor:
-    """Do the same for maps that `as_maps` has checked."""
-    return boundary_iou_from_counts(boundary_region_counts_of(*masks_at(maps, threshold), dilation_ratio))
+    masks = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
+    return boundary_iou_from_counts(boundary_region_counts_of(*masks, dilation_ratio))
 
 
 def boundary_iou_from_counts(counts: Tensor) -> Tensor:
@@ -107,12 +103,8 @@ def boundary_f_measure(
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    return boundary_f_measure_of(as_maps(prediction, target, ignore_index=ignore_index), threshold, tolerance_ratio)
-
-
-def boundary_f_measure_of(maps: Maps, threshold: float = 0.5, tolerance_ratio: float = 0.008) -> BoundaryFResult:
-    """Do the same for maps that `as_maps` has checked."""
-    return boundary_f_from_counts(contour_counts_of(*masks_at(maps, threshold), tolerance_ratio))
+    masks = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
+    return boundary_f_from_counts(contour_counts_of(*masks, tolerance_ratio))
 
 
 def boundary_f_from_counts(counts: Tensor) -> BoundaryFResult:

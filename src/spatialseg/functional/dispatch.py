@@ -75,8 +75,9 @@ def per_image(kernel: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 
 def _as_array(tensor: Tensor) -> NDArray[Any]:
-    tensor = tensor.detach().contiguous()
-    return tensor.view(torch.uint8).numpy() if tensor.dtype is torch.bool else tensor.numpy()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return (tensor.view(torch.uint8) if tensor.dtype is torch.bool else tensor).contiguous().numpy()
 
 
 def gathered(results: list[Any], dtype: Any) -> Tensor:  # noqa: ANN401

@@ -1,5 +1,6 @@
 """The cost of what each category of a window predicts together."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,29 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import Unpack
 
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.one_vs_rest import one_vs_rest
 from spatialseg.functional.pooling import (
-    PoolingWeights,
+    PoolingOptions,
     add_spread_by_tensors,
-    checked_scale,
+    as_window,
+    checked,
     pool_by_tensors,
-    window_weights,
 )
 
 
-def grouped_cross_entropy(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    window: int = 3,
-    stride: int = 1,
-    weights: PoolingWeights = "uniform",
-    sigma: float = 1.0,
-    ignore_index: int | None = 255,
-) -> tuple[Tensor, Tensor]:
+def grouped_cross_entropy(logits: Tensor, labels: Tensor, **options: Unpack[PoolingOptions]) -> tuple[Tensor, Tensor]:
     r"""Compute the cross-entropy of every category present in a window under the softmax of its pixels' mean logits.
 
     As `pooled_cross_entropy`, but a window stands for each category g in it, not for its centre's alone:
@@ -42,49 +35,34 @@ def grouped_cross_entropy(
     Args:
         logits: Scores of C ≥ 2 classes, shape (N, C, H, W), float32 or float64.
         labels: Classes in [0, C), shape (N, H, W), integer; all else takes no part, as centre neither.
-        window: See `selective_pooling`, as for the other arguments and what is raised.
-        stride: The same.
-        weights: The same.
-        sigma: The same.
-        ignore_index: The same.
+        options: See `selective_pooling`, as for what is raised.
 
     Returns:
         The costs, shape (N, C, ⌈H / stride⌉, ⌈W / stride⌉), 0 where a category is absent, and the number of those
         present, a scalar. Differentiable in `logits`, once.
     """
-    scale = checked_scale(logits, labels, window, stride, weights, sigma)
-    costs, count = _GroupCosts.apply(logits, _without(labels, ignore_index), window, stride, scale)
+    weights, stride, ignore_index = checked(logits, labels, **options)
+    costs, count = _GroupCosts.apply(logits, _without(labels, ignore_index), weights, stride)
     return costs, count
 
 
 def grouped_likelihood(
-    likelihood: Tensor,
-    labels: Tensor,
-    classes: int,
-    *,
-    window: int = 3,
-    stride: int = 1,
-    weights: PoolingWeights = "uniform",
-    sigma: float = 1.0,
-    ignore_index: int | None = 255,
+    likelihood: Tensor, labels: Tensor, classes: int, **options: Unpack[PoolingOptions]
 ) -> tuple[Tensor, Tensor]:
     """Average the likelihood of their own category over each window's pixels of each category.
 
     Args:
         likelihood: Probability that each pixel gives to its own category, shape (N, H, W), float32 or float64.
-        labels: See `grouped_cross_entropy`, as for the other arguments.
+        labels: See `grouped_cross_entropy`.
         classes: C.
-        window: The same.
-        stride: The same.
-        weights: The same.
-        sigma: The same.
-        ignore_index: The same.
+        options: The same.
 
     Returns:
         The means, shape (N, C, ⌈H / stride⌉, ⌈W / stride⌉), differentiable, and whether the category is present.
     """
-    scale = checked_scale(likelihood[:, None], labels, window, stride, weights, sigma)
-    kernel = likelihood.new_tensor(window_weights(window, scale).tolist()).expand(classes, 1, window, window)
+    weights, stride, ignore_index = checked(likelihood[:, None], labels, **options)
+    window = math.isqrt(len(weights))
+    kernel = likelihood.new_tensor(weights).view(window, window).expand(classes, 1, window, window)
     region = one_vs_rest(_without(labels, ignore_index), classes).to(likelihood.dtype)
     total, mass = (
         F.conv2d(each, kernel, stride=stride, padding=window // 2, groups=classes)
@@ -107,7 +85,7 @@ class _GroupCosts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_costs: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         logits, labels = ctx.saved_tensors
-        return _gradient(logits, labels, of_costs, *ctx.options), None, None, None, None
+        return _gradient(logits, labels, of_costs, *ctx.options), None, None, None
 
 
 def _without(labels: Tensor, ignore_index: int | None) -> Tensor:
@@ -117,49 +95,45 @@ def _without(labels: Tensor, ignore_index: int | None) -> Tensor:
 
 
 def _merged(
-    logits: Tensor, labels: Tensor, window: int, stride: int, scale: float
+    logits: Tensor, labels: Tensor, weights: list[float], stride: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield, for each category, a map of centres that all have it, and what is pooled around them: means, inverses."""
     for category in range(logits.shape[1]):
         centres = torch.full_like(labels[:, None, ::stride, ::stride], category)
-        yield centres, *pool_by_tensors(logits, labels[:, None], centres, window, stride, scale)
+        yield centres, *pool_by_tensors(logits, labels[:, None], centres, weights, stride)
 
 
-def _costs_by_tensors(logits: Tensor, labels: Tensor, window: int, stride: int, scale: float) -> tuple[Tensor, Tensor]:
+def _costs_by_tensors(logits: Tensor, labels: Tensor, weights: list[float], stride: int) -> tuple[Tensor, Tensor]:
     """Return the costs and the number of categories present in the windows of each image, (N,)."""
     costs, counts = [], labels.new_zeros(len(labels), dtype=torch.int64)
-    for category, (_, means, inverse) in enumerate(_merged(logits, labels, window, stride, scale)):
+    for category, (_, means, inverse) in enumerate(_merged(logits, labels, weights, stride)):
         present = inverse[:, 0] > 0
         costs.append((means.logsumexp(dim=1) - means[:, category]).where(present, 0))
         counts += present.sum(dim=(1, 2))
     return torch.stack(costs, dim=1), counts
 
 
-def _costs_by_kernel(logits: Tensor, labels: Tensor, window: int, stride: int, scale: float) -> tuple[Tensor, Tensor]:
+def _costs_by_kernel(logits: Tensor, labels: Tensor, weights: list[float], stride: int) -> tuple[Tensor, Tensor]:
     costs = logits.new_empty(*logits.shape[:2], *labels[:, ::stride, ::stride].shape[1:])
-    weights = window_weights(window, scale).astype(costs.numpy().dtype)
-    counts = per_image(kernels.grouping.group_costs, logits.movedim(1, -1), labels, weights, stride, costs)
+    window = as_window(weights, logits)
+    counts = per_image(kernels.grouping.group_costs, logits.movedim(1, -1), labels, window, stride, costs)
     return costs, gathered(counts, np.int64)
 
 
-def _gradient_by_tensors(
-    logits: Tensor, labels: Tensor, of_costs: Tensor, window: int, stride: int, scale: float
-) -> Tensor:
+def _gradient_by_tensors(logits: Tensor, labels: Tensor, of_costs: Tensor, weights: list[float], stride: int) -> Tensor:
     gradient = torch.zeros_like(logits, memory_format=torch.contiguous_format)
-    for category, (centres, means, inverse) in enumerate(_merged(logits, labels, window, stride, scale)):
+    for category, (centres, means, inverse) in enumerate(_merged(logits, labels, weights, stride)):
         owed = means.softmax(dim=1)
         owed[:, category] -= 1
         owed *= of_costs[:, category, None]
-        add_spread_by_tensors(gradient, owed, labels[:, None], centres, inverse, window, stride, scale)
+        add_spread_by_tensors(gradient, owed, labels[:, None], centres, inverse, weights, stride)
     return gradient
 
 
-def _gradient_by_kernel(
-    logits: Tensor, labels: Tensor, of_costs: Tensor, window: int, stride: int, scale: float
-) -> Tensor:
+def _gradient_by_kernel(logits: Tensor, labels: Tensor, of_costs: Tensor, weights: list[float], stride: int) -> Tensor:
     gradient = logits.new_empty(*labels.shape, logits.shape[1])
-    weights = window_weights(window, scale).astype(gradient.numpy().dtype)
-    per_image(kernels.grouping.group_gradient, logits.movedim(1, -1), labels, weights, stride, of_costs, gradient)
+    window = as_window(weights, logits)
+    per_image(kernels.grouping.group_gradient, logits.movedim(1, -1), labels, window, stride, of_costs, gradient)
     return gradient.movedim(-1, 1).contiguous()
 
 

@@ -17,6 +17,7 @@ def intersection_and_union(
     classes: int = 1,
     threshold: float = 0.5,
     ignore_index: int | None = 255,
+    validate_args: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Count the pixels in the intersection and in the union of predicted and true region, per image and class.
 
@@ -27,6 +28,8 @@ def intersection_and_union(
         classes: 1 for a foreground map, C > 1 for classes.
         threshold: Probability from which on a pixel of a foreground map is foreground.
         ignore_index: Target value of the pixels that take no part.
+        validate_args: Look at the values first; without it nothing is copied to the host, and a target of several
+            classes that is not one of them is undefined.
 
     Returns:
         Intersections and unions, both (N, C), int64.
@@ -35,7 +38,10 @@ def intersection_and_union(
         ValueError: The shapes do not fit, a prediction holds NaN, or a target holds an unknown value.
     """
     if classes == 1:
-        predicted, true = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
+        if validate_args:
+            predicted, true = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
+        else:
+            predicted, true = (prediction >= threshold) & (target != ignore_index), target == 1
         intersection, union = overlap_counts(predicted, true)
         return intersection[:, None], union[:, None]
     if prediction.ndim != 4 or prediction.shape[1] != classes or target.shape != prediction[:, 0].shape:
@@ -43,13 +49,14 @@ def intersection_and_union(
             f"expected predictions (N, {classes}, H, W) and targets (N, H, W), "
             f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )
-    unusable = prediction.isnan().flatten(1).any(dim=1)
-    if bool(unusable.any()):
-        raise ValueError(f"the prediction of image {int(unusable.int().argmax())} of the batch holds NaN")
-    valid = valid_classes(target, classes, ignore_index)
-    image = torch.arange(len(target), device=target.device).view(-1, 1, 1)
-    pair = (image * classes + target.long().where(valid, 0)) * classes + prediction.argmax(dim=1)
-    confusion = torch.bincount(pair[valid], minlength=len(target) * classes**2).view(-1, classes, classes)
+    if validate_args:
+        unusable = prediction.isnan().flatten(1).any(dim=1)
+        if bool(unusable.any()):
+            raise ValueError(f"the prediction of image {int(unusable.int().argmax())} of the batch holds NaN")
+    valid = valid_classes(target, classes, ignore_index, validate_args)
+    pair = (target.long().where(valid, classes) * classes + prediction.argmax(dim=1)).flatten(1)
+    confusion = pair.new_zeros(len(pair), (classes + 1) * classes).scatter_add_(1, pair, torch.ones_like(pair))
+    confusion = confusion.view(-1, classes + 1, classes)[:, :classes]  # without the row of ignored pixels
     intersection = confusion.diagonal(dim1=1, dim2=2)
     return intersection, confusion.sum(dim=1) + confusion.sum(dim=2) - intersection
 

@@ -130,16 +130,17 @@ def as_maps(
         prediction = prediction.float()
 
     mask, found = as_mask(target, ignore_index)
-    if not grey:
-        found = torch.cat([found, count_unsound(prediction)[None]])
+    if normalize or not grey:
+        scale, beyond = inspect(prediction, mask)
+        found = found if grey else torch.cat([found, beyond[None]])
+    scale = scale if normalize else plain_scale(prediction)
     unknown, ignored, *unsound = found.tolist()
-    for image, count in enumerate(unsound[0] if unsound else ()):
-        if count:
+    for image, wrong in enumerate(unsound[0] if unsound else ()):
+        if wrong:
             raise ValueError(_prediction_fault(prediction, image))
     for image, count in enumerate(unknown):
         if count:
             raise ValueError(_target_fault(target, image, ignore_index))
-    scale = _stretching_scale(prediction, mask) if normalize else plain_scale(prediction)
     return Maps(prediction, scale, mask, complete=not any(ignored), stretched=normalize or grey)
 
 
@@ -184,48 +185,36 @@ def _scalar(value: int, dtype: torch.dtype) -> Any:  # noqa: ANN401
     return torch.tensor(value).to(dtype).numpy()[()]
 
 
-def _count_unsound_by_tensors(prediction: Tensor) -> Tensor:
-    return (~((prediction >= 0) & (prediction <= 1))).sum(dim=(1, 2))
-
-
-def _count_unsound_by_kernel(prediction: Tensor) -> Tensor:
-    return gathered(per_image(kernels.inspection.count_unsound, prediction), np.int64)
-
-
-def _extremes_by_tensors(prediction: Tensor, mask: Tensor) -> Tensor:
-    lowest, highest = 0, 255 if prediction.dtype is torch.uint8 else 1
+def _inspect_by_tensors(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scale by which the extremes of the pixels that count become 0 and 1, and which image leaves [0, 1]."""
+    grey = prediction.dtype is torch.uint8
+    highest = 255 if grey else 1
     low = prediction.masked_fill(mask == 2, highest).amin(dim=(1, 2))
-    high = prediction.masked_fill(mask == 2, lowest).amax(dim=(1, 2))
+    high = prediction.masked_fill(mask == 2, 0).amax(dim=(1, 2))
     varied = low < high
-    return torch.stack([low.where(varied, lowest), high.where(varied, highest)])
+    low, high = low.where(varied, 0), high.where(varied, highest)
+    unsound = ~((prediction >= 0) & (prediction <= highest)).flatten(1).all(dim=1)
+    if not grey:
+        return torch.stack([low, high - low], dim=1), unsound.long()
+    low, high = low.double()[:, None] / 255, high.double()[:, None] / 255
+    return ((plain_scale(prediction) - low) / (high - low)).clamp(0, 1), unsound.long()
 
 
-def _extremes_by_kernel(prediction: Tensor, mask: Tensor) -> Tensor:
+def _inspect_by_kernel(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     bits, lowest, highest = _BITS[prediction.dtype]
-    found = per_image(kernels.inspection.extremes, prediction.view(bits), mask, lowest, highest)
-    return gathered(found, type(lowest)).view(prediction.dtype)
+    scale = torch.empty_like(plain_scale(prediction), memory_format=torch.contiguous_format)
+    unsound = per_image(kernels.inspection.inspect, prediction.view(bits), mask, lowest, highest, scale)
+    return scale, gathered(unsound, np.int64)
 
 
-# The type of the integers that are ordered as the values are, and as such the lowest and the highest value.
+# The type of the integers that are ordered as the values in [0, 1] are, the lowest of all, and that of the value 1.
 _BITS = {
     torch.uint8: (torch.uint8, np.uint8(0), np.uint8(255)),
-    torch.float32: (torch.int32, np.int32(0), np.float32(1).view(np.int32)),
-    torch.float64: (torch.int64, np.int64(0), np.float64(1).view(np.int64)),
+    torch.float32: (torch.int32, np.float32(-0.0).view(np.int32), np.float32(1).view(np.int32)),
+    torch.float64: (torch.int64, np.float64(-0.0).view(np.int64), np.float64(1).view(np.int64)),
 }
 sort_out = operator("sort_out", _sort_out_by_tensors, _sort_out_by_kernel)
-count_unsound = operator("count_unsound", _count_unsound_by_tensors, _count_unsound_by_kernel)
-extremes = operator("extremes", _extremes_by_tensors, _extremes_by_kernel)
-
-
-def _stretching_scale(prediction: Tensor, mask: Tensor) -> Tensor:
-    """Return the scale (see `Maps`) by which the extremes of the pixels that count become 0 and 1."""
-    ends = extremes(prediction, mask)
-    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
-    if prediction.dtype is not torch.uint8:
-        low, high = ends.unbind()
-        return torch.stack([low, high - low], dim=1)
-    low, high = quick(ends.double())[..., None] / 255
-    return tensor(((quick(plain_scale(prediction)) - low) / (high - low)).clip(0, 1))
+inspect = operator("inspect", _inspect_by_tensors, _inspect_by_kernel)
 
 
 def plain_scale(prediction: Tensor) -> Tensor:

@@ -2,19 +2,30 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from itertools import product
+from typing import Any, Literal, TypedDict
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import Unpack
 
 from spatialseg import kernels
 from spatialseg.functional.dispatch import operator, per_image
 
 PoolingWeights = Literal["uniform", "gaussian"]
+
+
+class PoolingOptions(TypedDict, total=False):
+    """What `selective_pooling` takes besides values and labels."""
+
+    window: int
+    stride: int
+    weights: PoolingWeights
+    sigma: float
+    ignore_index: int | None
 
 
 def selective_pooling(
@@ -51,21 +62,12 @@ def selective_pooling(
         TypeError: The values are neither float32 nor float64, or the labels are floating.
         ValueError: Shapes do not fit, or an argument is out of its range.
     """
-    scale = checked_scale(values, labels, window, stride, weights, sigma)
-    pooled: Tensor = _SelectivePooling.apply(values, labels, window, stride, scale, ignore_index)
+    options = checked(values, labels, window, stride, weights, sigma, ignore_index)
+    pooled: Tensor = _SelectivePooling.apply(values, labels, *options)
     return pooled
 
 
-def pooled_cross_entropy(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    window: int = 3,
-    stride: int = 1,
-    weights: PoolingWeights = "uniform",
-    sigma: float = 1.0,
-    ignore_index: int | None = 255,
-) -> Tensor:
+def pooled_cross_entropy(logits: Tensor, labels: Tensor, **options: Unpack[PoolingOptions]) -> Tensor:
     r"""Compute the cross-entropy of each centre's label under the softmax of the pooled logits around it.
 
     It equals `cross_entropy(selective_pooling(logits, labels), centres)`, but keeps a single map of the logits' size
@@ -74,29 +76,25 @@ def pooled_cross_entropy(
     Args:
         logits: Scores of C ≥ 2 classes, shape (N, C, H, W), float32 or float64.
         labels: Classes in [0, C) or `ignore_index`, shape (N, H, W), int64.
-        window: See `selective_pooling`, as for the other arguments and what is raised.
-        stride: The same.
-        weights: The same.
-        sigma: The same.
-        ignore_index: The same; the cost of such a centre is 0.
+        options: See `selective_pooling`, as for what is raised; the cost of an ignored centre is 0.
 
     Returns:
         The costs, shape (N, ⌈H / stride⌉, ⌈W / stride⌉). Differentiable in `logits`, once.
     """
-    scale = checked_scale(logits, labels, window, stride, weights, sigma)
+    weights, stride, ignore_index = checked(logits, labels, **options)
     if torch.compiler.is_compiling():  # the compiler saves the memory itself
-        pooled = _SelectivePooling.apply(logits, labels, window, stride, scale, ignore_index)
+        pooled = _SelectivePooling.apply(logits, labels, weights, stride, ignore_index)
         centres = labels[:, ::stride, ::stride]
         absent = _NO_LABEL if ignore_index is None else ignore_index
         return F.cross_entropy(pooled, centres, ignore_index=absent, reduction="none")
-    cost: Tensor = _PooledCrossEntropy.apply(logits, labels, window, stride, scale, ignore_index)
+    cost: Tensor = _PooledCrossEntropy.apply(logits, labels, weights, stride, ignore_index)
     return cost
 
 
 class _SelectivePooling(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, labels: Tensor, *options: Any) -> Tensor:  # noqa: ANN401
-        pooled, inverse = _pool(values, *_categories(labels, options), *options[:3])
+        pooled, inverse = _pool(values, *_categories(labels, *options[1:]), *options[:2])
         ctx.save_for_backward(labels, inverse)
         ctx.options = options
         return pooled
@@ -106,15 +104,15 @@ class _SelectivePooling(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         labels, inverse = ctx.saved_tensors
         spread = gradient.new_zeros(*gradient.shape[:2], *labels.shape[1:])
-        _add_spread(spread, gradient, *_categories(labels, ctx.options), inverse, *ctx.options[:3])
-        return spread, None, None, None, None, None
+        _add_spread(spread, gradient, *_categories(labels, *ctx.options[1:]), inverse, *ctx.options[:2])
+        return spread, None, None, None, None
 
 
 class _PooledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, *options: Any) -> Tensor:  # noqa: ANN401
-        scores, inverse = _pool(logits, *_categories(labels, options), *options[:3])
-        _, stride, _, ignore_index = options
+        weights, stride, ignore_index = options
+        scores, inverse = _pool(logits, *_categories(labels, stride, ignore_index), weights, stride)
         own = labels[:, None, ::stride, ::stride]
         ignored = None if ignore_index is None else own == ignore_index
         own = own if ignored is None else own.masked_fill(ignored, 0)
@@ -139,10 +137,10 @@ class _PooledCrossEntropy(torch.autograd.Function):
             cost = gradient[part, None]
             owed = softmax[part] * cost
             owed.scatter_(1, own[part], owed.gather(1, own[part]) - cost)
-            categories = _categories(labels[part], ctx.options)
-            _add_spread(spread[part], owed, *categories, inverse[part], *ctx.options[:3])
+            categories = _categories(labels[part], *ctx.options[1:])
+            _add_spread(spread[part], owed, *categories, inverse[part], *ctx.options[:2])
             del owed  # or it would live on while the next is made
-        return spread, None, None, None, None, None
+        return spread, None, None, None, None
 
 
 def check_options(window: int, stride: int, weights: PoolingWeights, sigma: float) -> None:
@@ -156,10 +154,19 @@ def check_options(window: int, stride: int, weights: PoolingWeights, sigma: floa
         raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
 
 
-def checked_scale(
-    values: Tensor, labels: Tensor, window: int, stride: int, weights: PoolingWeights, sigma: float
-) -> float:
-    """Return what squared distances are divided by in the weights, or raise; see `selective_pooling`."""
+def checked(
+    values: Tensor,
+    labels: Tensor,
+    window: int = 3,
+    stride: int = 1,
+    weights: PoolingWeights = "uniform",
+    sigma: float = 1.0,
+    ignore_index: int | None = 255,
+) -> tuple[list[float], int, int | None]:
+    """Return the weight of each pixel of a window, row by row, stride and `ignore_index`, or raise.
+
+    See `selective_pooling`.
+    """
     check_options(window, stride, weights, sigma)
     if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"selective_pooling needs float32 or float64 values, got {values.dtype}")
@@ -170,12 +177,14 @@ def checked_scale(
             "selective_pooling needs values (N, C, H, W) and labels (N, H, W), "
             f"got {tuple(values.shape)} and {tuple(labels.shape)}"
         )
-    return 2 * sigma**2 if weights == "gaussian" else math.inf
+    scale = 2 * sigma**2 if weights == "gaussian" else math.inf
+    far = (max(abs(dy), abs(dx)) for dy, dx in _steps(window))
+    # The bound keeps the mean of a category that is only far from the centre within single precision.
+    return [max(math.exp(-(distance**2) / scale), 1e-30) for distance in far], stride, ignore_index
 
 
-def _categories(labels: Tensor, options: tuple[int, int, float, int | None]) -> tuple[Tensor, Tensor]:
+def _categories(labels: Tensor, stride: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
     """Return the labels (N, 1, H, W) and those of the centres, which equal no label where they are ignored."""
-    _, stride, _, ignore_index = options
     labels = labels.int()[:, None]
     centres = labels[:, :, ::stride, ::stride]
     return labels, centres if ignore_index is None else centres.masked_fill(centres == ignore_index, _NO_LABEL)
@@ -185,28 +194,28 @@ _NO_LABEL = torch.iinfo(torch.int32).min
 _Region = tuple[slice, slice, slice, slice]
 
 
-def _shifts(size: torch.Size, window: int, stride: int, scale: float) -> Iterator[tuple[_Region, _Region, float]]:
+def _steps(window: int) -> Iterator[tuple[int, int]]:
+    """Yield the (row, column) steps from the centre to each pixel of a window, row by row."""
+    reach = range(-(window // 2), window // 2 + 1)
+    return product(reach, reach)
+
+
+def _shifts(size: torch.Size, weights: list[float], stride: int) -> Iterator[tuple[_Region, _Region, float]]:
     """Yield, for each shift of the window, the centres with such a neighbour, those neighbours, and their weight."""
     everything = slice(None)
-    for dy in range(-(window // 2), window // 2 + 1):
-        for dx in range(-(window // 2), window // 2 + 1):
-            top, bottom = _span(size[2], dy, stride)
-            left, right = _span(size[3], dx, stride)
-            if top < bottom and left < right:
-                centre = (everything, everything, slice(top, bottom), slice(left, right))
-                pixel = (everything, everything, _strided(top, bottom, stride, dy), _strided(left, right, stride, dx))
-                yield centre, pixel, _weight(dy, dx, scale)
+    for (dy, dx), weight in zip(_steps(math.isqrt(len(weights))), weights, strict=True):
+        top, bottom = _span(size[2], dy, stride)
+        left, right = _span(size[3], dx, stride)
+        if top < bottom and left < right:
+            centre = (everything, everything, slice(top, bottom), slice(left, right))
+            pixel = (everything, everything, _strided(top, bottom, stride, dy), _strided(left, right, stride, dx))
+            yield centre, pixel, weight
 
 
-def _weight(dy: int, dx: int, scale: float) -> float:
-    # The bound keeps the mean of a category that is only far from the centre within single precision.
-    return max(math.exp(-(max(abs(dy), abs(dx)) ** 2) / scale), 1e-30)
-
-
-def window_weights(window: int, scale: float) -> NDArray[np.float64]:
-    """Return the weights of a window, (window, window)."""
-    reach = range(-(window // 2), window // 2 + 1)
-    return np.array([[_weight(dy, dx, scale) for dx in reach] for dy in reach])
+def as_window(weights: list[float], like: Tensor) -> NDArray[Any]:
+    """Return the weights as (window, window), of a tensor's type."""
+    side = math.isqrt(len(weights))
+    return torch.tensor(weights, dtype=like.dtype).view(side, side).numpy()
 
 
 def _span(length: int, shift: int, stride: int) -> tuple[int, int]:
@@ -223,12 +232,12 @@ def _strided(first: int, last: int, stride: int, shift: int) -> slice:
 
 
 def pool_by_tensors(
-    values: Tensor, labels: Tensor, centres: Tensor, window: int, stride: int, scale: float
+    values: Tensor, labels: Tensor, centres: Tensor, weights: list[float], stride: int
 ) -> tuple[Tensor, Tensor]:
     """Return the means of each centre's category around it, and the inverse of their mass, (N, 1, h, w); 0 if none."""
     total = values.new_zeros(*values.shape[:2], *centres.shape[2:])
     mass = values.new_zeros(centres.shape)
-    for centre, pixel, weight in _shifts(values.shape, window, stride, scale):
+    for centre, pixel, weight in _shifts(values.shape, weights, stride):
         share = (centres[centre] == labels[pixel]).to(values.dtype) * weight
         mass[centre] += share
         total[centre].addcmul_(values[pixel], share)
@@ -238,12 +247,12 @@ def pool_by_tensors(
 
 
 def _pool_by_kernel(
-    values: Tensor, labels: Tensor, centres: Tensor, window: int, stride: int, scale: float
+    values: Tensor, labels: Tensor, centres: Tensor, weights: list[float], stride: int
 ) -> tuple[Tensor, Tensor]:
     total = values.new_empty(*values.shape[:2], *centres.shape[2:])
     inverse = values.new_empty(centres.shape)
-    weights = window_weights(window, scale)
-    per_image(kernels.pooling.pool, values, labels[:, 0], centres[:, 0], weights, stride, total, inverse[:, 0])
+    window = as_window(weights, values)
+    per_image(kernels.pooling.pool, values, labels[:, 0], centres[:, 0], window, stride, total, inverse[:, 0])
     return total, inverse
 
 
@@ -253,12 +262,11 @@ def add_spread_by_tensors(
     labels: Tensor,
     centres: Tensor,
     inverse: Tensor,
-    window: int,
+    weights: list[float],
     stride: int,
-    scale: float,
 ) -> None:
     """Add the gradient of the pooled values to `spread`, given that of their means."""
-    for centre, pixel, weight in _shifts(spread.shape, window, stride, scale):
+    for centre, pixel, weight in _shifts(spread.shape, weights, stride):
         share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
         spread[pixel].addcmul_(gradient[centre], share)
 
@@ -269,12 +277,11 @@ def _add_spread_by_kernel(
     labels: Tensor,
     centres: Tensor,
     inverse: Tensor,
-    window: int,
+    weights: list[float],
     stride: int,
-    scale: float,
 ) -> None:
-    weights = window_weights(window, scale)
-    per_image(kernels.pooling.spread, gradient, labels[:, 0], centres[:, 0], weights, stride, inverse[:, 0], spread)
+    window = as_window(weights, spread)
+    per_image(kernels.pooling.spread, gradient, labels[:, 0], centres[:, 0], window, stride, inverse[:, 0], spread)
 
 
 _pool = operator("selective_pooling", pool_by_tensors, _pool_by_kernel)

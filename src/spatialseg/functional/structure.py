@@ -41,13 +41,9 @@ def structure_measure(
     Raises:
         ValueError: Bad input, see `as_maps`; or `alpha` is outside [0, 1].
     """
-    return structure_measure_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index), alpha)
-
-
-def structure_measure_of(maps: Maps, alpha: float = 0.5) -> Tensor:
-    """Do the same for maps that `as_maps` has checked."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+    maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
     return structure_measure_from_sums(quadrant_sums_of(maps), alpha)
 
 

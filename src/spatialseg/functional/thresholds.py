@@ -49,11 +49,7 @@ def threshold_counts(
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    return threshold_counts_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index))
-
-
-def threshold_counts_of(maps: Maps) -> ThresholdCounts:
-    """Do the same for maps that `as_maps` has checked."""
+    maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
     return threshold_counts_from_histograms(level_histograms_of(maps))
 
 

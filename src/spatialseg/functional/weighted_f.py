@@ -187,11 +187,12 @@ def f_measure_from_counts(counts: WeightedCounts, beta2: float = 1.0, smooth: fl
     if beta2 <= 0 or smooth < 0:
         raise ValueError(f"beta2 must be positive and smooth non-negative, got beta2={beta2}, smooth={smooth}")
     tp, fp, positives = counts
-    predicted, true = tp + fp + smooth, positives + smooth
+    hits, predicted, true = tp + smooth, tp + fp + smooth, positives + smooth
     f = ((1 + beta2) * tp + smooth) / nonzero(beta2 * positives + predicted)
-    precision, recall = (tp + smooth) / nonzero(predicted), (tp + smooth) / nonzero(true)
+    precision, recall = hits / nonzero(predicted), hits / nonzero(true)
     if smooth == 0:
-        f, precision, recall = (where(positives == 0, math.nan, value) for value in (f, precision, recall))
+        undefined = where(positives == 0, math.nan, 0.0)
+        f, precision, recall = f + undefined, precision + undefined, recall + undefined
     return WeightedFMeasureResult(f, precision, recall)
 
 
@@ -263,12 +264,16 @@ def _gaussian(window: int, sigma: float) -> list[float]:
 
 
 def _smooth(maps: Tensor, weights: list[float]) -> Tensor:
-    """Convolve (N, H, W) with the Gaussian K, with zero padding: down the columns, then across the rows."""
-    kernel, radius = torch.tensor(weights, dtype=maps.dtype, device=maps.device), len(weights) // 2
-    device = maps.device.type if torch.amp.is_autocast_available(maps.device.type) else "cpu"
-    with torch.autocast(device, enabled=False):
-        down = F.conv2d(maps[:, None], kernel.view(1, 1, -1, 1), padding=(radius, 0))
-        return F.conv2d(down, kernel.view(1, 1, 1, -1), padding=(0, radius))[:, 0]
+    """Convolve (N, H, W) with the Gaussian K, with zero padding: down the columns, then across the rows.
+
+    A sum of shifted maps; a GPU's convolution rounds to ten bits (TF32) unless the whole process forbids it.
+    """
+    radius = len(weights) // 2
+    padded = F.pad(maps, (radius, radius, radius, radius))
+    height, width = maps.shape[1:]
+    down: Any = sum(weight * padded[:, step : step + height] for step, weight in enumerate(weights))
+    across: Tensor = sum(weight * down[:, :, step : step + width] for step, weight in enumerate(weights))
+    return across
 
 
 def _needed_distance(foreground: Tensor, importance: Importance, distance: Tensor | None) -> Tensor | None:

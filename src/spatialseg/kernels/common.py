@@ -31,6 +31,13 @@ def importance_table(dtype: type[np.floating[Any]]) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def probability(value: float, scale: Array) -> float:
+    """Return the probability that a value of a source stands for."""
+    found: float = scale[np.intp(value)] if len(scale) == 256 else (value - scale[0]) / scale[1]
+    return found
+
+
+@njit(cache=True, nogil=True)
 def to_unit(source: Array, scale: Array, mask: Array, out: Array) -> None:
     """Write the probability that each pixel of a row stands for, 0 where it is ignored; all are (W,)."""
     if len(scale) == 256:

@@ -1,5 +1,6 @@
 """What a prediction and a target hold: the checks that every measure begins with, and the mask that it goes on with."""
 
+import numpy as np
 from numba import njit
 
 from spatialseg.kernels.common import Array
@@ -21,41 +22,49 @@ def sort_out(target: Array, left_out: float, ignores: bool, out: Array) -> tuple
     known = ignored = 0
     for y in range(target.shape[0]):
         row, out_row = target[y], out[y]
+        known_here = ignored_here = np.int32(0)  # which vectorises better
         for x in range(target.shape[1]):
             one = row[x] == 1
             none = ignores & (row[x] == left_out)
             out_row[x] = 2 if none else one
-            known += one | none | (row[x] == 0)
-            ignored += none
+            known_here = np.int32(known_here + (one | none | (row[x] == 0)))
+            ignored_here = np.int32(ignored_here + none)
+        known += known_here
+        ignored += ignored_here
     return target.size - known, ignored
 
 
 @njit(cache=True, nogil=True)
-def count_unsound(source: Array) -> int:
-    """Count the values outside [0, 1], NaN among them."""
-    sound = 0
-    for y in range(source.shape[0]):
-        row = source[y]
-        for x in range(source.shape[1]):
-            sound += (row[x] >= 0) & (row[x] <= 1)
-    return source.size - sound
-
-
-@njit(cache=True, nogil=True)
-def extremes(source: Array, mask: Array, lowest: float, highest: float) -> tuple[float, float]:
-    """Return the lowest and the highest value of the pixels that count; where nothing varies, those there can be.
+def inspect(bits: Array, mask: Array, lowest: int, highest: int, scale: Array) -> bool:
+    """Find the scale that stretches the values of the pixels that count, and tell whether any value at all is unsound.
 
     Args:
-        source: Integers, (H, W); or the bits of floating-point numbers in [0, 1], which are ordered as the numbers are.
+        bits: Grey levels, (H, W); or the bits, as integers, of floating-point numbers. Those in [0, 1] are ordered as
+            the numbers are; all others, NaN too, are negative or beyond those of 1, and the lowest integer is -0.0.
         mask: 0 background, 1 foreground, 2 ignored, (H, W), uint8.
-        lowest: The lowest value there can be, of the source's type.
-        highest: The highest.
+        lowest: The lowest integer of the bits' type.
+        highest: The highest sound value, of the bits' type.
+        scale: What is written, see `common`: by it the extremes become 0 and 1; where nothing varies, all stay.
     """
-    low, high = highest, lowest
-    for y in range(source.shape[0]):
-        row, mask_row = source[y], mask[y]
-        for x in range(source.shape[1]):
-            low = min(low, row[x] if mask_row[x] < 2 else highest)
-            high = max(high, row[x] if mask_row[x] < 2 else lowest)
-    low = max(low, lowest)  # -0.0, whose bits are those of a negative integer
-    return (low, high) if low < high else (lowest, highest)
+    zero = bits.dtype.type(0)
+    low, high = highest, zero
+    unsound = False
+    for y in range(bits.shape[0]):
+        row, mask_row = bits[y], mask[y]
+        for x in range(bits.shape[1]):
+            value = row[x]
+            unsound |= ((value < zero) & (value != lowest)) | (value > highest)
+            low = min(low, value if mask_row[x] < 2 else highest)
+            high = max(high, value if mask_row[x] < 2 else zero)
+    low = max(low, zero)  # -0.0
+    ends = np.empty(2, bits.dtype)
+    ends[0], ends[1] = (low, high) if low < high else (zero, highest)
+    # Subtract, then divide, as NumPy toolboxes do: a product with the reciprocal can land in the next lower grey level.
+    if len(scale) == 256:
+        first, span = ends[0] / 255, ends[1] / 255 - ends[0] / 255
+        for level in range(256):
+            scale[level] = min(max((level / 255 - first) / span, 0), 1)
+    else:
+        values = ends.view(scale.dtype)
+        scale[0], scale[1] = values[0], values[1] - values[0]
+    return unsound

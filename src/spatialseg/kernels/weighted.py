@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from spatialseg.kernels.common import FAST, Array, to_unit
+from spatialseg.kernels.common import FAST, Array, probability
 from spatialseg.kernels.distance import FAR, bounding_box, lower_envelope, nearest_row, rows_above
 
 
@@ -16,7 +16,7 @@ def write_alarms(source: Array, alarms: Array, mask: Array, out: Array) -> float
         alarms: A scale, and as many zeros twice: what a grey level stands for on background, on foreground and where
             ignored.
         mask: See `source`.
-        out: What is written, (W,), float64.
+        out: What is written, (W,), of the scale's type.
     """
     if len(alarms) == 3 * 256:
         for x in range(len(out)):
@@ -25,7 +25,7 @@ def write_alarms(source: Array, alarms: Array, mask: Array, out: Array) -> float
         low, span = alarms[0], alarms[1]
         for x in range(len(out)):
             out[x] = (source[x] - low) / span if mask[x] == 0 else 0
-    total = 0.0
+    total: float = out.dtype.type(0)
     for x in range(len(out)):
         total += out[x]
     return total
@@ -34,23 +34,22 @@ def write_alarms(source: Array, alarms: Array, mask: Array, out: Array) -> float
 @njit(cache=True, nogil=True, fastmath=FAST)
 def write_misses(source: Array, scale: Array, mask: Array, out: Array) -> float:
     """Write the error of each foreground pixel of a row, 0 elsewhere; return the sum."""
-    to_unit(source, scale, mask, out)
+    if len(scale) == 256:
+        for x in range(len(out)):
+            out[x] = (1.0 - scale[np.intp(source[x])]) * (mask[x] == 1)
+    else:
+        low, span = scale[0], scale[1]
+        for x in range(len(out)):
+            out[x] = 1.0 - (source[x] - low) / span if mask[x] == 1 else 0
     total = 0.0
     for x in range(len(out)):
-        out[x] = (1.0 - out[x]) * (mask[x] == 1)
         total += out[x]
     return total
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def weighted_alarms(
-    alarms: Array,
-    site: Array,
-    depth: Array,
-    end: Array,
-    parts: int,
-    starts: Array,
-    importance: Array,
+    alarms: Array, site: Array, depth: Array, end: Array, parts: int, starts: Array, importance: Array
 ) -> float:
     """Sum the false alarms of one row, each times its importance.
 
@@ -68,11 +67,11 @@ def weighted_alarms(
         starts[end[k] + 1] = 1
     cap = len(importance) - 1
     total = 0.0
-    k = 0
+    k = np.uintp(0)  # indices that cannot be negative, which spares Numba the check
     for x in range(len(alarms)):
         k += starts[x]
-        distance = (x - site[k]) * (x - site[k]) + depth[k]
-        total += alarms[x] * importance[min(distance, cap)]
+        step = x - site[k]
+        total += alarms[x] * importance[np.uintp(min(step * step + depth[k], cap))]
     return total
 
 
@@ -96,25 +95,24 @@ def far_alarms(
         importance: See `source`.
     """
     height, width = mask.shape
-    alarms = np.empty(width)
-    columns, rows, lost = (
-        np.empty(len(profile), np.int64),
-        np.empty(len(profile), np.int64),
-        np.zeros(len(profile), np.uint8),
-    )
+    alarms = np.empty(width, scale.dtype)
+    columns, rows = np.empty(len(profile), np.int64), np.empty(len(profile), np.int64)
+    lost = np.zeros(len(profile), np.uint8)
     count = 0
     for i in range(len(profile)):
         if 0 <= profile[i] < height:
             columns[count], rows[count] = left + i, profile[i]
             count += 1
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    starts = np.empty(width + 1, np.uint8)
+    starts, halves = np.empty(width + 1, np.uint8), 0.5 / np.arange(width)
     total = 0.0
     y = first
     while 0 <= y < height:
         sounding = write_alarms(source[y], scale, mask[y], alarms)
         if sounding != 0:  # NaN too
-            parts = lower_envelope(columns[:count], rows[:count], y, left, height, width, site, depth, end, lost)
+            parts = lower_envelope(
+                columns[:count], rows[:count], y, left, height, width, site, depth, end, lost, halves
+            )
             total += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
             kept = 0
             for i in range(count):
@@ -173,7 +171,7 @@ def weighted_counts(
     top, bottom, left, right, positives = bounding_box(mask)
     columns = right - left + 1
     false = missed = 0.0
-    alarms = np.empty(width)
+    alarms = np.empty(width, scale.dtype)
     only_background = np.zeros(3 * len(scale), scale.dtype)
     only_background[: len(scale)] = scale
     if positives == 0:
@@ -186,10 +184,9 @@ def weighted_counts(
     nearest = np.empty(columns, np.int32)
     numbers, lost = np.arange(left, right + 1), np.empty(columns, np.uint8)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    starts = np.empty(width + 1, np.uint8)
+    starts, halves = np.empty(width + 1, np.uint8), 0.5 / np.arange(width)
     # Ẽ of the seven rows that the window reads, over the foreground's columns and 3 around them; zero beyond the image.
     spread = np.zeros((7, columns + 6))
-    one, found = np.ones(1, np.uint8), np.empty(1)  # of the foreground pixel that is nearest
     down = np.empty(columns + 6)
     wrong = np.zeros(7)  # the foreground's errors in each of them
     for y in range(bottom + 3, top - 4, -1):
@@ -199,7 +196,7 @@ def weighted_counts(
         if 0 <= y < height:
             mask_row = mask[y]
             nearest_row(mask_row[left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
-            parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost)
+            parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost, halves)
             if write_alarms(source[y], only_background, mask_row, alarms) != 0:  # NaN too
                 false += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
             inner = slice(left, right + 1)
@@ -209,9 +206,7 @@ def weighted_counts(
                 # Within 3 pixels of foreground both ways, the nearest foreground is at most √18 away.
                 if depth[k] <= 18 and (end[k] > start or mask_row[start] == 0):
                     column = site[k]
-                    row = nearest[column - left]
-                    to_unit(source[row, column : column + 1], scale, one, found)
-                    error = 1.0 - found[0]
+                    error = 1.0 - probability(source[nearest[column - left], column], scale)
                     for x in range(max(start, column - 4, left - 3), min(end[k], column + 4, right + 3) + 1):
                         if mask_row[x] == 0:
                             spread_row[x - left + 3] = error

@@ -47,7 +47,7 @@ class SegmentationLoss(nn.Module):
             ValueError: Shapes do not fit, the target holds other values, or this loss does not take that many channels.
         """
         logits, target = self.check(logits, target)
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device):
             return self.compute(logits, target)
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -107,6 +107,12 @@ class SegmentationLoss(nn.Module):
                 f"{type(self).__name__} needs target values 0 … {classes - 1} or ignore_index={self.ignore_index}, "
                 f"got {values}"
             )
+
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """Return a context in which operations on the device compute in the types that they are given."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type if known else "cpu", enabled=False)
 
 
 def smp_losses(name: str, **options: Any) -> list[nn.Module]:

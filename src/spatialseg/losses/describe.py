@@ -1,4 +1,4 @@
-"""What losses there are, as text: the table behind `python -m spatialseg losses`."""
+"""What losses there are, as text: `python -m spatialseg losses`, which hands `check` over to its module."""
 
 import argparse
 import inspect
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
+from spatialseg.losses import check
 from spatialseg.losses.registry import available_losses, loss_class
 
 
@@ -62,14 +63,17 @@ def _paper(cls: type[nn.Module]) -> str:
 
 
 def main(args: Sequence[str]) -> None:
-    """Print the table, or all about the loss that is named.
+    """Print the table, or all about the loss that is named; `check NAME` checks it.
 
     Raises:
-        SystemExit: With status 2 when there is no such loss.
+        SystemExit: With status 2 when there is no such loss; see `check.main`.
     """
+    if args[:1] == ["check"]:
+        check.main(args[1:])
+        return
     parser = argparse.ArgumentParser(
         "spatialseg losses",
-        description="List the losses, or explain one of them.",
+        description="List the losses, or explain one of them; `losses check NAME` says whether one is sound.",
         epilog="example: python -m spatialseg losses wfb",
     )
     parser.add_argument("name", nargs="?", help="a registered name or a dotted path")

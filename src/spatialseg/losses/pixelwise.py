@@ -2,10 +2,11 @@
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spatialseg.losses.base import SegmentationLoss, masked_mean, smp_losses
+from spatialseg.losses.base import SegmentationLoss, masked_mean
 from spatialseg.losses.registry import register_loss
 
 
@@ -67,12 +68,13 @@ class CrossEntropyLoss(SegmentationLoss):
 
 @register_loss("focal")
 class FocalLoss(SegmentationLoss):
-    r"""Focal loss :math:`-\alpha_t (1 - p_t)^\gamma \log p_t`, eq. 5 of the paper, mean over the pixels (SMP's).
+    r"""Focal loss :math:`-\alpha_t (1 - p_t)^\gamma \log p_t`, eq. 5, mean over the pixels.
 
-    Several classes: the sigmoid form of each class against the rest, mean over the classes, as SMP does.
+    Several classes: the sigmoid form of each class against the rest, mean over the classes, as in SMP, whose own form
+    copies to the host.
 
     Args:
-        gamma: Focusing exponent γ, 0 (plain cross-entropy) or at least 1: between, SMP's gradient is infinite at p = 1.
+        gamma: Focusing exponent γ, 0 (plain cross-entropy) or at least 1: between, the gradient is infinite at p = 1.
         alpha: α of the foreground, 1 − α of the background, in [0, 1]; `None` weighs both by 1.
         ignore_index: Target value of the pixels that take no part.
     """
@@ -85,10 +87,15 @@ class FocalLoss(SegmentationLoss):
             raise ValueError(f"gamma must be 0 or at least 1, got {gamma}")
         if alpha is not None and not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-        # The sum, since SMP's mean over no pixels at all is NaN.
-        self._losses = smp_losses("FocalLoss", alpha=alpha, gamma=gamma, ignore_index=ignore_index, reduction="sum")
+        self.gamma = gamma
+        self.alpha = alpha
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
-        total: Tensor = self._losses[logits.shape[1] > 1](logits, target)
-        return total / self.valid(target).sum().clamp(min=1)
+        region, valid = self.regions(target, logits.shape[1])
+        inside = region.to(logits.dtype)
+        cost = F.binary_cross_entropy_with_logits(logits, inside, reduction="none")
+        cost = (1 - torch.exp(-cost)) ** self.gamma * cost
+        if self.alpha is not None:
+            cost = cost * (self.alpha * inside + (1 - self.alpha) * (1 - inside))
+        return masked_mean(cost.mean(dim=1, keepdim=True), valid)

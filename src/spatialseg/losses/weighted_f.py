@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_counts
 from spatialseg.functional.weighted_f import Dependency, Importance, check_options
-from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities
+from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities, without_autocast
 from spatialseg.losses.registry import register_loss
 
 
@@ -106,7 +106,7 @@ class WeightedFBetaLoss(SegmentationLoss):
             ValueError: Shapes do not fit, the target holds other values, or `classes` has an index beyond C.
         """
         logits, target = self.check(logits, target)
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device):
             return self._reduced(logits, target, distance)
 
     def _regions(self, target: Tensor, channels: int) -> Tensor:

@@ -105,6 +105,7 @@ class MeanIoU(ImageMean):
         threshold: Probability at which a pixel of a foreground map is foreground.
         ignore_index: Target value of the pixels that take no part.
         average: With several classes, their unweighted mean (`"macro"`) or a value for each (`"none"`).
+        validate_args: Look at the values of every batch, which makes an accelerator wait.
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
 
@@ -114,11 +115,13 @@ class MeanIoU(ImageMean):
         threshold: float = 0.5,
         ignore_index: int | None = 255,
         average: str = "macro",
+        validate_args: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             Overlap, Conventions(threshold=threshold, ignore_index=ignore_index), classes, average, **kwargs
         )
+        self.validate_args = validate_args
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count a batch.
@@ -129,7 +132,12 @@ class MeanIoU(ImageMean):
         """
         used = self.conventions
         counts = intersection_and_union(
-            prediction, target, classes=self.classes, threshold=used.threshold, ignore_index=used.ignore_index
+            prediction,
+            target,
+            classes=self.classes,
+            threshold=used.threshold,
+            ignore_index=used.ignore_index,
+            validate_args=self.validate_args,
         )
         self._add(torch.stack(counts, dim=-1).double())
 

@@ -38,7 +38,9 @@ class OneFolder(Callback):
 
 
 class ValidationPictures(Callback):
-    """Draw a few validation images with ground truth, prediction and weighted error after each validation.
+    """Draw a few validation images with ground truth, prediction and weighted error after a validation.
+
+    From epoch 100 on every tenth one is drawn, from 1000 on every hundredth, so that a long training fills no disk.
 
     Where epochs are short they are left out after some, but not the first and the last, lest they take more of the
     time than they may.
@@ -81,6 +83,8 @@ class ValidationPictures(Callback):
         """Keep the first images of the validation set."""
         wanted = self.count - len(self._rows)
         if not self._wanted or wanted <= 0:
+            return
+        if trainer.current_epoch % 10 ** max(0, len(str(trainer.current_epoch)) - 2):
             return
         assert isinstance(pl_module, SegmentationTask)
         start = time.monotonic()

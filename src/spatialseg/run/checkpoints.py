@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import time
 import warnings
@@ -34,14 +35,36 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except FileNotFoundError:
         raise RunError(f"there is no checkpoint {str(path)!r}") from None
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path} is no checkpoint, or holds more than weights and settings: {reason}") from error
+        code = re.search(r"GLOBAL (\S+)", str(error))  # the rest of it advises to load the file as code
+        raise RunError(
+            f"{path} is no checkpoint, or holds more than weights and settings{f', {code[1]}' if code else ''}: "
+            "it could run code when loaded, so nothing was loaded; take a checkpoint that this package wrote"
+        ) from error
     except Exception as error:  # a damaged file fails in many ways
         raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     missing = {"state_dict", "hyper_parameters", "epoch", "global_step"} - set(found if isinstance(found, dict) else ())
     if missing:
         raise RunError(f"{path} is no checkpoint of this package: it lacks {', '.join(sorted(missing))}")
+    if not (isinstance(found["state_dict"], dict) and isinstance(found["hyper_parameters"], dict)):
+        raise RunError(f"{path} is no checkpoint of this package: its weights or settings have no names")
     return dict(found)
+
+
+def check_weights(path: str | Path, checkpoint: Checkpoint, module: torch.nn.Module) -> None:
+    """Make sure that the weights of a checkpoint are those of a network.
+
+    Raises:
+        RunError: Some are missing, too many or of another shape; names the file and the first of them.
+    """
+    theirs, ours = (
+        {name: tuple(value.shape) for name, value in each.items()}
+        for each in (checkpoint["state_dict"], module.state_dict())
+    )
+    if wrong := [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]:
+        raise RunError(
+            f"{path} is damaged, or of another version: {len(wrong)} of its weights are not the network's, "
+            f"such as {wrong[0]}: {theirs.get(wrong[0], 'none')} instead of {ours.get(wrong[0], 'none')}"
+        )
 
 
 def newest_checkpoint(folder: RunFolder) -> Checkpoint | None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -10,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning import Trainer
@@ -29,17 +31,20 @@ from spatialseg.run.checkpoints import (
     LastCheckpoint,
     WholeFiles,
     check_room,
+    check_weights,
     newest_checkpoint,
     read_checkpoint,
 )
-from spatialseg.run.config import listen
+from spatialseg.run.config import listen, plainly
 from spatialseg.run.folder import RunError, RunFolder, trainings
 from spatialseg.run.interruption import Interruption, Stopped
 from spatialseg.run.loggers import MetricsFile, SaveConfig, finish_wandb, start_wandb
 from spatialseg.run.machine import automatic_precision, circumstances
+from spatialseg.run.profiling import Shares
 from spatialseg.run.results import figures, show
 from spatialseg.task import NonFiniteLossError, SegmentationTask
 
+PROGRAM = "python -m spatialseg"
 FIRST = getattr(rank_zero_only, "rank", 0) == 0
 """Whether this is the first, or the only, process of the run."""
 
@@ -74,7 +79,7 @@ def main(args: Sequence[str]) -> None:
                 parser_class=Parser,
                 auto_configure_optimizers=False,
                 args=[command, *rest],
-                parser_kwargs={"prog": "python -m spatialseg", "parser_mode": "yaml", **_epilogs()},
+                parser_kwargs={"prog": PROGRAM, "parser_mode": "yaml", **_epilogs()},
             )
         status = 0
     except (DataError, RunError, NonFiniteLossError, OSError) as error:
@@ -94,17 +99,31 @@ def _epilogs() -> dict[str, dict[str, str]]:
     trained = "--config RUN/config.yaml --ckpt_path RUN"
     examples = {"fit": "--config experiments/base.yaml --config experiments/saliency_wfb.yaml"}
     return {
-        name: {"epilog": f"example: python -m spatialseg {name} {examples.get(name, trained)}"}
-        for name in RunCLI.subcommands()
+        name: {"epilog": f"example: {PROGRAM} {name} {examples.get(name, trained)}"} for name in RunCLI.subcommands()
     }
 
 
 class Parser(LightningArgumentParser):
-    """Says what is wrong, not all that could be right."""
+    """Says what is wrong, not all that could be right, and takes no abbreviations: `--seed` is not `--seed_everything`.
+
+    Args:
+        args: Lightning's.
+        kwargs: Lightning's.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, allow_abbrev=False)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with status 2 and the message."""
-        _fail(f"{message}\nAll options: {self.prog} --help")
+        message = plainly(message)
+        if unknown := re.search(r"unrecognized arguments: --([\w.]+)", message):
+            options = [option.lstrip("-") for option in self._option_string_actions]
+            message += did_you_mean(unknown[1], options)
+        # Parsers of classes within the command line have another name, and no options to show.
+        _fail(
+            message + (f"\nAll options: {self.prog.replace(' [options]', '')} --help" if PROGRAM in self.prog else "")
+        )
 
 
 class RunCLI(LightningCLI):
@@ -149,6 +168,10 @@ class RunCLI(LightningCLI):
             default=False,
             help="Upload the best and the last checkpoint to W&B, which has to be online (WANDB_MODE=online).",
         )
+        parser.add_argument(
+            "--compile", type=bool, default=False, help="Compile the network with torch.compile: slow to start."
+        )
+        parser.add_argument("--profile", type=bool, default=False, help="Of fit: show where the time of training went.")
         parser.add_argument(
             "--resume",
             type=str | None,
@@ -216,6 +239,13 @@ class RunCLI(LightningCLI):
                 )
         return theirs
 
+    def _set_seed(self) -> None:
+        """Seed everything; NumPy knows no other seeds than these."""
+        seed = self._settings.seed_everything
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            raise RunError(f"--seed_everything must be a whole number from 0 to 2³² - 1, got {seed}")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         """Resolve the automatic precision, and leave printing and keeping of results to us."""
         settings = self._settings
@@ -230,8 +260,8 @@ class RunCLI(LightningCLI):
         with self._nothing_left():
             try:
                 super().instantiate_classes()
-            except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
-                raise RunError(str(error)) from error
+            except (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException) as error:
+                raise RunError(plainly(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Make the trainer with the run folder's loggers and callbacks, beside those of the configuration."""
@@ -257,6 +287,7 @@ class RunCLI(LightningCLI):
             callbacks=callbacks,
             logger=logger,
             plugins=plugins,
+            profiler=Shares() if settings.profile else configured.get("profiler"),
             default_root_dir=root,
             enable_progress_bar=terminal,
             # Otherwise Lightning adds a checkpoint of its own.
@@ -271,11 +302,13 @@ class RunCLI(LightningCLI):
     def _check_settings(self) -> None:
         settings, task = self._settings, self.model
         assert isinstance(task, SegmentationTask)
-        if self.loaded and (classes := self.loaded["hyper_parameters"]["classes"]) != task.hparams["classes"]:
+        if self.loaded and (classes := self.loaded["hyper_parameters"].get("classes")) != task.hparams["classes"]:
             raise RunError(
                 f"the network of {settings.ckpt_path} knows {classes} classes, {self.datamodule.name} has "
                 f"{task.hparams['classes']} (1 is binary); choose another data set or checkpoint"
             )
+        if self.loaded:
+            check_weights(settings.ckpt_path, self.loaded, task)
         if self.subcommand != "fit":
             return
         if settings.monitor is not None and settings.monitor not in task.monitors:
@@ -284,9 +317,27 @@ class RunCLI(LightningCLI):
                 f"there is nothing to monitor called {settings.monitor!r}{hint}; there are: "
                 f"{', '.join(task.monitors)}, or null for the last epoch"
             )
-        epochs, steps = settings.trainer.max_epochs, settings.trainer.max_steps
-        if steps < 1 and (epochs is None or epochs < 1):
-            raise RunError(f"a training needs at least one epoch, got --trainer.max_epochs {epochs}")
+        options = settings.trainer
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps", "val_check_interval"):
+            if isinstance(options[name], int | float) and options[name] <= 0:
+                raise RunError(f"--trainer.{name} must be positive, got {options[name]}")
+        if options.gradient_clip_val is not None and options.gradient_clip_val < 0:
+            raise RunError(f"--trainer.gradient_clip_val must not be negative, got {options.gradient_clip_val}")
+        if options.limit_val_batches == 0:
+            raise RunError("--trainer.limit_val_batches 0 leaves nothing to choose the best epoch by; take 1 or more")
+        if options.limit_test_batches == 0 and settings.test:
+            raise RunError("--trainer.limit_test_batches 0 leaves nothing to test; say --test=false to leave it out")
+        if options.max_steps < 1 and (options.max_epochs is None or options.max_epochs < 1):
+            raise RunError(f"a training needs at least one epoch, got --trainer.max_epochs {options.max_epochs}")
+        if settings.monitor and (options.check_val_every_n_epoch or 1) > (options.max_epochs or 1) > 0:
+            raise RunError(
+                f"there is no validation in {options.max_epochs} epochs with --trainer.check_val_every_n_epoch "
+                f"{options.check_val_every_n_epoch}; make it smaller, or take --monitor null to test the last epoch"
+            )
+        try:
+            task.loss.terms(torch.zeros(1, task.hparams["classes"], 64, 64), torch.zeros(1, 64, 64, dtype=torch.long))
+        except (ValueError, TypeError) as error:
+            raise RunError(f"this loss is not for {self.datamodule.name}: {error}") from error
 
     def _choose_folder(self) -> RunFolder:
         """Make a new folder, or take the one of the run that goes on; of several processes the first one does."""
@@ -324,6 +375,7 @@ class RunCLI(LightningCLI):
         if self.loaded is None:
             return
         self._check_model(set(settings.model.keys()) - {"classes"}, folder.last)
+        check_weights(folder.last, self.loaded, self.model)
         if folder.seed != settings.seed_everything:
             raise RunError(f"{folder} has the seed {folder.seed}, the command says {settings.seed_everything}")
 
@@ -372,6 +424,8 @@ class RunCLI(LightningCLI):
     def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Train, validate and test the best checkpoint, write what came out and show it."""
         trainer, folder = self.trainer, self.folder
+        if self._settings.compile:
+            model.network.compile()
         self._announce(model)
         with self._nothing_left():
             if folder and self.last and trainer.is_global_zero:
@@ -379,10 +433,17 @@ class RunCLI(LightningCLI):
             path = options["ckpt_path"] or (folder.last if folder and self.loaded else None)
             try:
                 trainer.fit(model, datamodule=datamodule, ckpt_path=path, weights_only=True)
+            except (ValueError, MisconfigurationException) as error:
+                if trainer.fit_loop.epoch_loop.total_batch_idx >= 0 or isinstance(error, DataError | RunError):
+                    raise
+                raise RunError(str(error).strip()) from error  # before the first step: what Lightning checks only then
             except NonFiniteLossError as error:
                 if folder and folder.last.exists():
                     raise RunError(f"{error}; the last whole epoch is in {folder.last}") from error
                 raise
+            profiler = getattr(trainer, "profiler", None)
+            if isinstance(profiler, Shares) and trainer.is_global_zero:
+                profiler.table().print()
             if folder is None:
                 return
             if not trainer.global_step:
@@ -408,6 +469,8 @@ class RunCLI(LightningCLI):
     def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Score a checkpoint, write what came out and show it."""
         options["weights_only"] = True
+        if self._settings.compile:
+            model.network.compile()
         with self._nothing_left():
             getattr(self.trainer, str(self.subcommand))(model, datamodule=datamodule, **options)
         if self.folder:

@@ -42,6 +42,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"the configuration {path}{line}: {error.problem}") from error
     except OSError as error:
         raise RunError(f"the configuration {path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise RunError(f"the configuration {path} is no YAML text: it is nested too deeply") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"the configuration {path} is no YAML text: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
@@ -74,5 +76,34 @@ def listen(args: Sequence[str]) -> Said:
     found, _ = parser.parse_known_args(args)
     names = {match[1] for arg in args if (match := re.match(r"--model\.(\w+)", arg))}
     for path in found.config:
-        names |= (read_config(path).get("model") or {}).keys()
+        sections = read_config(path)
+        for name in ("trainer", "model", "data"):
+            if not isinstance(section := sections.get(name, {}), dict):
+                raise RunError(
+                    f"the configuration {path}: {name} must hold settings, `key: value`, got {section!r:.60}"
+                )
+        names |= sections.get("model", {}).keys()
     return Said(None if found.resume == "null" else found.resume, names)
+
+
+def plainly(message: str) -> str:
+    """Shorten what jsonargparse says of a value to its name, what was expected, and what was given."""
+    name = re.match(r'Parser key "([^"]+)": *(.*)', message)
+    given = re.search(r"^ *Given value: (.*)", message, re.MULTILINE)
+    if not (name or given):
+        return message
+    chatter = (
+        "Does not validate",
+        "Subtypes:",
+        "Errors:",
+        "Given value",
+        "Expected a path but",
+        "Parser key",
+        "Problem",
+    )
+    lines = [*([name[2]] if name else []), *(line.strip().removeprefix("- ") for line in message.splitlines())]
+    reasons = [line for line in lines if line and not line.startswith(chatter) and "NoneType'>" not in line]
+    reason = "; or ".join(dict.fromkeys(re.sub(r"<class '(?:\w+\.)*(\w+)'>|typing\.", r"\1", each) for each in reasons))
+    reason = reason.replace("Expected", "expected").replace(". Got value:", ", got")
+    found = f", got {given[1]:.80}" if given and not given[1].startswith("Namespace") else ""
+    return (f"--{name[1]}: " if name else "") + reason + found

@@ -82,7 +82,7 @@ class RunFolder:
             RunError: A name is empty or would lead out of its place, or the folder cannot be written.
         """
         for what, name in (("experiment", experiment), ("data set", data)):
-            if not re.fullmatch(r"(?!\.)[^/\\\0]+", name):
+            if not re.fullmatch(r"(?!\.)[^/\\]+", name) or not name.isprintable():
                 raise RunError(
                     f"the {what}'s name becomes a folder: it cannot be empty, start with a dot or hold a separator, "
                     f"got {name!r}; use letters, digits and underscores"

@@ -1,0 +1,95 @@
+"""Whatever bytes a file holds, a reader returns what it promises or says what is wrong, and never anything else."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from spatialseg.data import DataError, FolderPairs
+from spatialseg.data.files import read_image, read_map, read_mask
+from spatialseg.run.config import read_config
+from spatialseg.run.folder import RunError
+
+FORMATS = {"bmp": "L", "jpg": "RGB", "pgm": "I;16", "png": "P", "tif": "F", "webp": "RGBA"}
+
+
+def picture(suffix: str) -> bytes:
+    """Return a small sound file."""
+    pixels = np.random.default_rng(0).integers(0, 2, (6, 5), np.uint8) * 255
+    held = io.BytesIO()
+    image = Image.fromarray(pixels)
+    mode = FORMATS[suffix]
+    image = Image.fromarray(pixels.astype(np.uint16)) if mode == "I;16" else image.convert(mode)
+    image.save(held, Image.registered_extensions()[f".{suffix}"])
+    return held.getvalue()
+
+
+SOUND = {suffix: picture(suffix) for suffix in FORMATS}
+
+
+@st.composite
+def damaged(draw: st.DrawFn, sound: bytes) -> bytes:
+    """Change some bytes of a file, then cut it or put something in its middle."""
+    content = bytearray(sound)
+    for place, value in draw(st.lists(st.tuples(st.integers(0, len(sound) - 1), st.integers(0, 255)), max_size=6)):
+        content[place] = value
+    end = draw(st.integers(0, len(sound)))
+    kind = draw(st.sampled_from(["whole", "cut", "spliced"]))
+    return bytes({"whole": content, "cut": content[:end]}.get(kind, content[:end] + draw(st.binary()) + content[end:]))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), suffix=st.sampled_from(sorted(FORMATS)), classes=st.sampled_from([1, 3]))
+def test_images_masks_and_maps(place, data, suffix, classes):
+    path = place / f"some.{suffix}"
+    path.write_bytes(data.draw(st.one_of(damaged(SOUND[suffix]), st.binary())))
+    for read, kinds in (
+        (read_image, {"uint8"}),
+        (lambda path: read_mask(path, classes), {"uint8"}),
+        (read_map, {"uint8", "float32"}),
+    ):
+        try:
+            values = read(path)
+        except DataError as error:
+            assert str(path) in str(error)
+        else:
+            assert values.dtype.name in kinds and values.ndim == (3 if read is read_image else 2) and values.size
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(content=st.one_of(damaged(b"trainer: {max_epochs: 3}\nmodel:\n  loss: [{name: wfb}]\n"), st.binary()))
+def test_configurations(place, content):
+    path = place / "some.yaml"
+    path.write_bytes(content)
+    try:
+        assert isinstance(read_config(path), dict)
+    except RunError as error:
+        assert str(path) in str(error)
+
+
+@settings(deadline=None, max_examples=30)
+@given(content=st.one_of(damaged(b"a\nb.png\n\nsub/c\n"), st.binary()))
+def test_lists(place, content):
+    folder = place / "pairs"
+    for part in ("images", "masks"):
+        (folder / part / "sub").mkdir(parents=True, exist_ok=True)
+        for name in ("a", "b", "sub/c"):
+            (folder / part / f"{name}.png").write_bytes(SOUND["png"])
+    (folder / "train.txt").write_bytes(content)
+    try:
+        pairs = FolderPairs(folder).pairs("train")
+    except DataError as error:
+        assert "train" in str(error)
+    else:
+        assert {pair.name for pair in pairs} <= {"a", "b", "sub/c"}
