@@ -209,7 +209,6 @@ def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]
         ScoringError: There is no such method, no other, or two that share no image.
     """
     from spatialseg.compare import tabulate_differences
-    from spatialseg.report.entries import Entry
 
     methods = list(dict.fromkeys(one.method for one in results))
     if baseline not in methods or len(methods) < 2:
@@ -221,8 +220,7 @@ def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]
         if not common:
             raise ScoringError(f"{', '.join(methods)} have no image of {dataset} in common")
         order = [baseline, *(method for method in methods if method != baseline)]
-        arms = [Arm(method, {0: scores[method].take(common)}) for method in order]
-        table = tabulate_differences([Entry(arm, [], {}, dataset, "") for arm in arms])
+        table = tabulate_differences([Arm(method, {0: scores[method].take(common)}) for method in order])
         tables[dataset] = replace(table, title=f"{table.title} on {dataset}, {len(common)} images")
     return tables
 
