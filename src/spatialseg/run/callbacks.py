@@ -40,10 +40,8 @@ class OneFolder(Callback):
 class ValidationPictures(Callback):
     """Draw a few validation images with ground truth, prediction and weighted error after a validation.
 
-    From epoch 100 on every tenth one is drawn, from 1000 on every hundredth, so that a long training fills no disk.
-
-    Where epochs are short they are left out after some, but not the first and the last, lest they take more of the
-    time than they may.
+    From epoch 100 on every tenth one is drawn, from 1000 on every hundredth, so that a long training fills no disk; and
+    where epochs are short only so many as may take time. The first and the last are always drawn.
 
     Args:
         folder: Where the PNG files go, one per epoch; W&B gets them too.
@@ -67,9 +65,11 @@ class ValidationPictures(Callback):
         """Begin a new picture, if it is its time."""
         self._rows = []
         training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        last = trainer.current_epoch + 1 == trainer.max_epochs
+        epoch = trainer.current_epoch
+        due = epoch % 10 ** max(0, len(str(epoch)) - 2) == 0
         affordable = self._spent <= self.share * (time.monotonic() - self._begun)
-        self._wanted = training and trainer.is_global_zero and (last or affordable)
+        last = epoch + 1 == trainer.max_epochs
+        self._wanted = training and trainer.is_global_zero and (last or (due and affordable))
 
     def on_validation_batch_end(
         self,
@@ -83,8 +83,6 @@ class ValidationPictures(Callback):
         """Keep the first images of the validation set."""
         wanted = self.count - len(self._rows)
         if not self._wanted or wanted <= 0:
-            return
-        if trainer.current_epoch % 10 ** max(0, len(str(trainer.current_epoch)) - 2):
             return
         assert isinstance(pl_module, SegmentationTask)
         start = time.monotonic()
