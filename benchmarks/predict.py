@@ -24,7 +24,7 @@ from PIL import Image
 
 from spatialseg.data import DataError, ProceduralScenes
 from spatialseg.data.files import find_root, read_image
-from spatialseg.export import ExportError, export_onnx, whole_graph
+from spatialseg.export import export_onnx, whole_graph
 from spatialseg.model import Model, Origin, load
 from spatialseg.predict import predict
 
@@ -106,7 +106,7 @@ def main() -> None:
                     graph(tensor)
 
             contestants |= {"ONNX Runtime, one by one": in_onnx, "the same graph in PyTorch": in_torch}
-        except ExportError as error:
+        except ModuleNotFoundError as error:
             print(f"ONNX Runtime is not timed: {error}")
         counts = {name: 60 if name.startswith(("ONNX", "the same")) else len(images) for name in contestants}
         walls: dict[str, list[float]] = {name: [] for name in contestants}

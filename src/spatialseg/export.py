@@ -10,11 +10,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spatialseg.data.source import DataError
+from spatialseg.extras import import_extra
 from spatialseg.run.folder import RunError
 
 if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
@@ -124,11 +124,10 @@ def export_onnx(model: Model, path: Path, images: Sequence[Picture]) -> Check:
         images: To check it on.
 
     Raises:
-        ExportError: The libraries of the extra `onnx` are not there, or the check fails.
+        ModuleNotFoundError: The libraries of the extra `onnx` are not there.
+        ExportError: The check fails.
     """
-    runtime = _needed("onnxruntime")
-    for name in ("onnx", "onnxscript"):
-        _needed(name)
+    runtime, *_ = (import_extra(name) for name in ("onnxruntime", "onnx", "onnxscript"))
     import torch
 
     module = whole_graph(model)
@@ -226,13 +225,6 @@ def _program(module: nn.Module) -> Any:  # noqa: ANN401 - an ExportedProgram
     example = torch.zeros(2, 3, 96, 128, dtype=torch.uint8)
     sides = {2: torch.export.Dim("height", min=2), 3: torch.export.Dim("width", min=2)}
     return torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch"), **sides},))
-
-
-def _needed(name: str) -> Any:  # noqa: ANN401 - a module
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ExportError(f"ONNX needs {name}: pip install 'spatialseg[onnx]' ({error})") from error
 
 
 def _drawn_images() -> list[Picture]:

@@ -20,7 +20,6 @@ from spatialseg.data.samples import Batch, PadToStride, evaluation_sample, evalu
 from spatialseg.network import make_network, standardise
 from spatialseg.run.checkpoints import Checkpoint, read_checkpoint
 from spatialseg.run.folder import RunError, RunFolder, find_runs
-from spatialseg.run.machine import automatic_precision
 from spatialseg.tiling import predict_tiled
 
 Picture: TypeAlias = str | Path | Image.Image | NDArray[Any] | Tensor
@@ -94,7 +93,7 @@ class Model(nn.Module):
         stride: Images are filled up with grey to a multiple of this.
         class_names: A name per class, one for foreground.
         cut: Threshold of foreground; unused with several classes.
-        precision: As the trainer calls it, such as `"bf16-mixed"`.
+        precision: That of the run's evaluation, as the trainer calls it, such as `"bf16-mixed"`.
         origin: Where it comes from.
 
     Attributes:
@@ -151,6 +150,8 @@ class Model(nn.Module):
         if self.settings.get("channels_last"):
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.precision)
+        if half is torch.float16 and self.device.type == "cpu":  # which does not compute with it
+            half = None
         with torch.autocast(self.device.type, half, enabled=half is not None):
             logits: Tensor = self.network(scaled)
         return logits
@@ -363,7 +364,7 @@ def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device 
 
     Returns:
         The network, with the preprocessing of its evaluation and, of a run, the cut that was best on the validation
-        images; of a checkpoint by itself the cut is 0.5.
+        images, and its precision; of a checkpoint by itself the cut is 0.5, the precision float32.
 
     Raises:
         RunError: There is no such run or checkpoint, or it does not say how its images are made ready.
@@ -374,7 +375,6 @@ def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device 
     chosen = Path(summary.get("best_checkpoint") or "").name == path.name
     data = _data_of(checkpoint, folder, path)
     classes = checkpoint["hyper_parameters"]["classes"]
-    trained = summary.get("precision", "bf16-mixed")
     model = Model(
         checkpoint["hyper_parameters"],
         data["eval_size"] or data["size"],
@@ -382,7 +382,7 @@ def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device 
         data["stride"],
         data.get("class_names") or (["foreground"] if classes == 1 else [f"class {index}" for index in range(classes)]),
         summary.get("cut", 0.5) if chosen else 0.5,
-        automatic_precision() if trained.endswith("-mixed") else "32-true",
+        summary.get("precision", "32-true"),
         Origin(path, folder, data.get("name") or summary.get("data", "unknown data"), checkpoint["epoch"] + 1),
     )
     own = model.state_dict().keys()
