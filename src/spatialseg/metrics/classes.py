@@ -131,7 +131,7 @@ class MeanIoU(ImageMean):
         counts = intersection_and_union(
             prediction, target, classes=self.classes, threshold=used.threshold, ignore_index=used.ignore_index
         )
-        self._add(torch.stack(counts, dim=-1).double())
+        self._add(torch.stack(counts, dim=-1))
 
 
 class BoundaryIoU(ImageMean):
