@@ -27,6 +27,7 @@ class Conventions:
         cuts: Thresholds at which maps are also cut into masks and given their weighted F-measure; none by default,
             since that takes longer than all else together.
         cut: The one of them whose value stands beside the other measures, best chosen on other images.
+        further: Names of measures that are only taken on request.
         mask_threshold: Grey level of a mask file above which a pixel is foreground (in a file of 0 and 1: where 1).
 
     Raises:
@@ -45,6 +46,7 @@ class Conventions:
     cuts: tuple[float, ...] = ()
     cut: float = 0.5
     mask_threshold: int = 127
+    further: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be scored with."""

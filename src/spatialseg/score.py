@@ -23,6 +23,7 @@ from spatialseg.data.source import DataError
 from spatialseg.extras import how_to_install
 from spatialseg.functional.dispatch import one_thread
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
+from spatialseg.metrics.registry import available_measures
 from spatialseg.pairs import Maps, Pairs, Place, ScoringError, find_pairs, named_folders, read_pairs
 from spatialseg.report.statistics import RESAMPLES, Arm
 from spatialseg.report.table import Column, Table, columns_of
@@ -256,6 +257,8 @@ def main(args: Sequence[str] | None = None) -> None:
     add("--normalize", action=argparse.BooleanOptionalAction, help="stretch every map to [0, 1] first")
     add("--beta2", type=float, help="β² of the weighted F-measure")
     add("--empty-target", choices=OF_EMPTY, help="weighted F of an empty mask")
+    further = sorted(available_measures(further=True).keys() - available_measures().keys())
+    add("--further", nargs="+", choices=further, default=[], help="measures to take beside the others")
     add("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
     add("--strict", action="store_true", help="refuse maps of another size than their mask")
     add("--against", metavar="NAME", help="method to hold all others against, image by image")
@@ -268,6 +271,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options = parser.parse_args(args)
     preset = PRESETS[options.preset]
     given = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
+    preset = replace(preset, further=tuple(options.further))
     conventions = replace(preset, **{name: value for name, value in given.items() if value is not None})
     how = {name: getattr(options, name) for name in ("missing", "strict", "workers")}
     try:

@@ -1,7 +1,7 @@
 """What every measure does to its inputs first: check them, and bring them to one form."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, wraps
 from typing import Any, TypeVar, cast
 
@@ -34,6 +34,8 @@ class Maps:
     """Whether all pixels count."""
     stretched: bool
     """Whether the source is not the probability itself."""
+    kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What functions returned for these maps; see `once`."""
 
     @cached_property
     def foreground(self) -> Tensor:
@@ -50,11 +52,6 @@ class Maps:
         """Foreground probability in [0, 1], without gradient: float64 for grey levels, else as it came."""
         return to_probability(self.source, self.scale) if self.stretched else self.source
 
-    @cached_property
-    def kept(self) -> dict[Any, Any]:
-        """What functions returned for these maps; see `once`."""
-        return {}
-
     def reaches(self, threshold: float) -> Tensor:
         """Return whether the prediction is at least the threshold (at most 1), boolean."""
         if self.source.dtype is not torch.uint8:
@@ -68,9 +65,10 @@ def once(function: Function) -> Function:
 
     @wraps(function)
     def kept(maps: Maps, *arguments: Any) -> Any:  # noqa: ANN401
-        if (function, arguments) not in maps.kept:
-            maps.kept[function, arguments] = function(maps, *arguments)
-        return maps.kept[function, arguments]
+        key = function, arguments
+        if key not in maps.kept:
+            maps.kept[key] = function(maps, *arguments)
+        return maps.kept[key]
 
     return cast(Function, kept)
 

@@ -4,6 +4,7 @@ import zlib
 from dataclasses import astuple
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -124,9 +125,14 @@ class ImageMean(Metric):
 
     def _add(self, values: Tensor) -> None:
         """Add the values of some images, (N, C, values)."""
-        left_out = values[..., :1].isnan()
-        self.total = self.total + values.masked_fill(left_out, 0).sum(dim=0, dtype=torch.float64).to(self.total.device)
-        self.images = self.images + (~left_out[..., 0]).sum(dim=0).to(self.images.device)
+        total = values.sum(dim=0, dtype=torch.float64)
+        count: Tensor | int = len(values)
+        if total.device.type != "cpu" or np.isnan(total.numpy()[:, 0]).any():
+            left_out = values[..., 0].isnan()
+            total = values.masked_fill(left_out[..., None], 0).sum(dim=0, dtype=torch.float64)
+            count = (~left_out).sum(dim=0).to(self.images.device)
+        self.total = self.total + total.to(self.total.device)
+        self.images = self.images + count
 
     def _mean(self, name: str, over: str = "") -> Tensor:
         """Return what is summed under a name per image, or per sum of another name, (C,)."""

@@ -54,7 +54,7 @@ def count_image(
     if classes > 1:
         winner = prediction.argmax(dim=1) == torch.arange(classes, device=target.device).view(-1, 1, 1)
         kinds["hard"] = as_maps(winner.float(), soft[1], ignore_index=conventions.ignore_index)
-    counts = [cls.count(kinds[cls.of_classes], conventions) for cls in _taken(classes)]
+    counts = [cls.count(kinds[cls.of_classes], conventions) for cls in _taken(classes, conventions)]
     foreground = maps.foreground[1:] if classes > 1 else maps.foreground
     pixels = target.numel() if maps.valid is None else int(maps.valid[0].sum())
     height, width = target.shape[1:]
@@ -79,9 +79,9 @@ def scores_of(
     return Scores.merge(parts)
 
 
-def _taken(classes: int) -> list[type[Measuring]]:
+def _taken(classes: int, conventions: Conventions) -> list[type[Measuring]]:
     """Return the classes of measures that are taken."""
-    return [cls for cls in measuring_classes() if classes == 1 or cls.of_classes]
+    return [cls for cls in measuring_classes(conventions.further) if classes == 1 or cls.of_classes]
 
 
 def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: Sequence[str]) -> Scores:
@@ -89,7 +89,7 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
     facts = {name: np.array([getattr(image, name) for image in images], dtype=np.float64) for name in FACTS}
     columns: dict[str, Array] = {}
     curves: dict[str, Array] = {}
-    taken = _taken(classes)
+    taken = _taken(classes, conventions)
     for cls, counts in zip(taken, zip(*(image.counts for image in images), strict=True), strict=True):
         values = cls.values(torch.cat(counts), conventions)
         columns |= {name: value.numpy() for name, value in values.columns.items()}
@@ -97,7 +97,12 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
     measures = tuple(measure for cls in taken for measure in cls.measures if measure.name in columns)
     if classes > 1:
         columns = _by_class(columns, {measure.name for measure in measures}, class_names)
-    settings = asdict(conventions) | {"cuts": list(conventions.cuts)}  # as JSON has it
+    settings = asdict(conventions) | {
+        "cuts": list(conventions.cuts),
+        "further": list(conventions.further),
+    }  # as in JSON
+    if not conventions.further:
+        del settings["further"]  # as in what was scored before there were any
     return Scores([image.name for image in images], facts | columns, curves, measures, settings)
 
 

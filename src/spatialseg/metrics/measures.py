@@ -18,7 +18,9 @@ from spatialseg.functional.dispatch import quick
 from spatialseg.functional.error import mean_absolute_error_of
 from spatialseg.functional.iou import overlap_counts
 from spatialseg.functional.maps import Maps, masks_at, plain_scale
+from spatialseg.functional.multiscale import cell_counts_of, multiscale_iou_from_counts
 from spatialseg.functional.saliency_f import saliency_f_from_counts
+from spatialseg.functional.size_invariant import size_invariant_error_of, size_invariant_f_of
 from spatialseg.functional.structure import quadrant_sums_of, structure_measure_from_sums
 from spatialseg.functional.thresholds import level_histograms_of, threshold_counts_from_histograms
 from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
@@ -225,3 +227,55 @@ class BoundaryF(Measuring):
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
         """Return the boundary F-measure of each image."""
         return ImageValues({"boundary_f": boundary_f_from_counts(counts.T).f})
+
+
+@register_measure(Measure("multiscale_iou", "MSIoU"))
+class MultiscaleIoU(Measuring):
+    """The multi-scale IoU (Ahmadzadeh et al., ICIP 2021)."""
+
+    on_request = True
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the cells with both edges and with a true edge at each scale, (N, 10, 2)."""
+        return cell_counts_of(*masks_at(maps, conventions.threshold))
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the multi-scale IoU of each image."""
+        return ImageValues({"multiscale_iou": multiscale_iou_from_counts(counts)})
+
+
+@register_measure(Measure("si_mae", "SI-MAE", "lower"))
+class SizeInvariantError(Measuring):
+    """The size-invariant mean absolute error (Li et al., ICML 2024)."""
+
+    on_request = True
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the error itself, (N,)."""
+        return size_invariant_error_of(maps)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return it under its name."""
+        return ImageValues({"si_mae": counts})
+
+
+@register_measure(Measure("si_f_mean", "SI-F mean"), Measure("si_f_max", "SI-F max", "higher", "mean curve", ("si_f",)))
+class SizeInvariantF(Measuring):
+    """The size-invariant F-measure (Li et al., ICML 2024)."""
+
+    on_request = True
+    curves = ("si_f",)
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the curve itself, (N, 256)."""
+        return size_invariant_f_of(maps, conventions.curve_beta2)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return its mean and maximum, and the curve."""
+        return ImageValues({"si_f_mean": counts.mean(dim=1), "si_f_max": counts.amax(dim=1)}, {"si_f": counts})

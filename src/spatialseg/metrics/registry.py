@@ -1,6 +1,6 @@
 """Measures by name: what is counted in an image, what follows from the counts, and how both are called."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
@@ -36,6 +36,8 @@ class Measuring:
     of_classes: ClassVar[OfClasses] = ""
     """Of several classes, each against the rest: whether the class's probability is scored, the pixels where it is the
     most probable one, or nothing."""
+    on_request: ClassVar[bool] = False
+    """Whether the measures are only taken where `Conventions.further` names one of them."""
     curves: ClassVar[tuple[str, ...]] = ()
     """Names of the curves that `values` returns, whatever the conventions."""
 
@@ -70,7 +72,7 @@ def register_measure(*measures: Measure, metric: str = IMAGE_MEAN) -> Callable[[
     """
 
     def decorator(cls: Class) -> Class:
-        taken = available_measures().keys() & {measure.name for measure in measures}
+        taken = available_measures(further=True).keys() & {measure.name for measure in measures}
         if taken:
             raise ValueError(f"there is a measure named {', '.join(sorted(taken))} already; rename one of them")
         cls.measures, cls.metric = measures, metric
@@ -80,11 +82,22 @@ def register_measure(*measures: Measure, metric: str = IMAGE_MEAN) -> Callable[[
     return decorator
 
 
-def available_measures() -> dict[str, Measure]:
-    """Return all registered measures by name, in the order in which tables print them."""
-    return {measure.name: measure for cls in _registry for measure in cls.measures}
+def available_measures(further: bool = False) -> dict[str, Measure]:
+    """Return all registered measures by name, in the order in which tables print them.
+
+    Args:
+        further: Those on request, too.
+    """
+    return {measure.name: measure for cls in _registry if further or not cls.on_request for measure in cls.measures}
 
 
-def measuring_classes() -> list[type[Measuring]]:
-    """Return all registered classes, in the same order."""
-    return list(_registry)
+def measuring_classes(further: Collection[str] = ()) -> list[type[Measuring]]:
+    """Return the registered classes in the same order, of those on request the ones with a measure of these names.
+
+    Raises:
+        ValueError: There is no measure of such a name.
+    """
+    if unknown := set(further) - (known := available_measures(further=True)).keys():
+        raise ValueError(f"there is no measure named {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    wanted = set(further)
+    return [cls for cls in _registry if not cls.on_request or wanted & {measure.name for measure in cls.measures}]
