@@ -157,4 +157,3 @@ def test_damaged_files_are_named(tmp_path):
 def test_a_measure_tells_its_direction_and_averaging():
     assert Measure("mae", "MAE", "lower").describe() == "MAE ↓"
     assert available_measures()["iou"].describe() == "IoU ↑, of the data set"
-    assert Measure("mae", "MAE", "lower").best([0.3, 0.1]) == 0.1

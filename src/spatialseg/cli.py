@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from spatialseg.extras import how_to_install
+
 COMMANDS = {
     "fit": ("run.cli", "train a network, test its best checkpoint, and say where the results are"),
     "validate": ("run.cli", "score a checkpoint on the validation images"),
@@ -38,8 +40,14 @@ def main(args: Sequence[str] | None = None) -> None:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         sys.exit(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}")
     module = COMMANDS[command][0]
-    # One module runs all the commands that go through Lightning, which has to know which.
-    import_module(f"spatialseg.{module}").main([command, *rest] if module == "run.cli" else rest)
+    try:
+        # One module runs all the commands that go through Lightning, which has to know which.
+        import_module(f"spatialseg.{module}").main([command, *rest] if module == "run.cli" else rest)
+    except ModuleNotFoundError as error:
+        if not (advice := how_to_install(error)):
+            raise
+        print(f"spatialseg {command}: {advice}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _overview() -> str:

@@ -1,12 +1,12 @@
 """Score maps on disk against masks on disk, as papers do: `python -m spatialseg score --pred DIR --gt DIR`."""
 
 import argparse
-import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,33 +17,28 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from spatialseg.data.files import few, list_images, read_map, read_mask
+from spatialseg.data.files import few, read_map, read_mask
 from spatialseg.data.source import DataError
-from spatialseg.metrics.conventions import DEFAULT, PRESETS, Conventions
+from spatialseg.extras import how_to_install
+from spatialseg.functional.dispatch import one_thread
+from spatialseg.metrics.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
+from spatialseg.metrics.registry import available_measures
+from spatialseg.pairs import Maps, Pairs, Place, ScoringError, find_pairs, named_folders, read_pairs
+from spatialseg.report.statistics import RESAMPLES, Arm
 from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores
 
 FORMATS = ("csv", "json", "md", "tex", "html")
+Counted = tuple[ImageCounts, float, bool] | str
+"""Of a pair of files what its image counts, the map's highest grey level, and whether it was resized; or its fault."""
 
 
-class ScoringError(Exception):
-    """Files that cannot be scored; the message names them."""
-
-
-@dataclass
-class Result:
+@dataclass(frozen=True)
+class Result(Pairs):
     """The scores of one method on one data set."""
 
-    method: str
-    dataset: str
     scores: Scores
-    files: dict[str, tuple[Path, Path]]
-    """Map and mask of each image."""
-    missing: list[str]
-    """Masks without a map."""
-    extra: list[str]
-    """Maps without a mask."""
     resized: int
     """How many maps were resized to their masks."""
 
@@ -59,8 +54,8 @@ class Result:
 
 
 def score(
-    pred: dict[str, Path],
-    gt: dict[str, Path],
+    pred: Mapping[str, Maps],
+    gt: Mapping[str, Place],
     conventions: Conventions = DEFAULT,
     *,
     missing: Literal["error", "skip"] = "error",
@@ -71,8 +66,9 @@ def score(
     """Score the maps of several methods on several data sets.
 
     Args:
-        pred: Folder of maps of each method. With several data sets, its subfolders are named after them.
-        gt: Folder of masks of each data set. A map belongs to the mask of the same stem.
+        pred: Where the maps of each method are: a folder, or `Files` in it. With several data sets, its subfolders are
+            named after them; or a mapping says where those of each are.
+        gt: Where the masks of each data set are. A map belongs to the mask of the same name.
         conventions: How to score.
         missing: What a mask without a map means: an error, or that the average is over the others (the result says so).
         strict: Refuse a map of another size than its mask, instead of resizing it (bilinearly) to the mask.
@@ -86,54 +82,28 @@ def score(
         ScoringError: A folder or file is missing, unreadable, ambiguous or of the wrong size; all such files are
             counted, the first five named.
     """
-    pairs = []
-    for method, folder in pred.items():
-        for dataset, masks in gt.items():
-            truth = _by_stem(masks)
-            maps = _by_stem(folder / dataset if len(gt) > 1 else folder)
-            lacking = sorted(truth.keys() - maps.keys())
-            if lacking and missing == "error":
-                raise ScoringError(
-                    f"{method} on {dataset}: {len(truth)} masks, without a map in {folder} {few(lacking)}; "
-                    "add them, or score the others with --missing skip"
-                )
-            common = {name: (maps[name], truth[name]) for name in sorted(truth.keys() & maps.keys())}
-            if not common:
-                raise ScoringError(f"{method} on {dataset}: no map in {folder} has the name of a mask in {masks}")
-            pairs.append((method, dataset, common, lacking, sorted(maps.keys() - truth.keys())))
-
     results = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for method, dataset, files, lacking, extra in pairs:
-            tasks = ((name, *paths, conventions, strict) for name, paths in files.items())
-            counted = pool.map(lambda task: _count(*task), tasks)
-            what = f"Scoring {method} on {dataset}"
-            shown = track(counted, what, len(files), transient=True, disable=not progress, console=Console(stderr=True))
-            found = list(shown)
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, one_thread():
+        for pairs in find_pairs(pred, gt, missing == "skip"):
+            where = f"{pairs.method} on {pairs.dataset}"
+            count = partial(_count, conventions=conventions, strict=strict)
+            counted: Iterable[Counted] = pool.map(count, pairs.files, pairs.files.values())
+            shown: dict[str, Any] = {"transient": True, "disable": not progress, "console": Console(stderr=True)}
+            found = list(track(counted, f"Scoring {where}", len(pairs.files), **shown))
             if faults := [each for each in found if isinstance(each, str)]:
-                raise ScoringError(f"{method} on {dataset}: {len(faults)} files: {'; '.join(faults[:5])}")
-            counts = [each for each in found if not isinstance(each, str)]
-            if max(each.highest for each in counts) == 1:
+                raise ScoringError(f"{where}: {len(faults)} files: {'; '.join(faults[:5])}")
+            images, highest, resized = zip(*(each for each in found if not isinstance(each, str)), strict=True)
+            if max(highest) == 1:
                 raise ScoringError(
-                    f"{method} on {dataset}: no grey level in {len(counts)} maps is above 1 (of 255); "
+                    f"{where}: no grey level in {len(images)} maps is above 1 (of 255); "
                     "they seem to be saved as 0 and 1: multiply them by 255"
                 )
-            scores = scores_of([each.image for each in counts], conventions)
-            resized = sum(each.resized for each in counts)
-            results.append(Result(method, dataset, scores, files, lacking, extra, resized))
+            results.append(Result(**vars(pairs), scores=scores_of(images, conventions), resized=sum(resized)))
     return results
 
 
-@dataclass
-class _Counted:
-    image: ImageCounts
-    highest: float
-    """Highest grey level of the map."""
-    resized: bool
-
-
-def _count(name: str, map_path: Path, mask_path: Path, conventions: Conventions, strict: bool) -> _Counted | str:
-    """Count in one pair of files, or return what is wrong with it."""
+def _count(name: str, files: tuple[Path, Path], conventions: Conventions, strict: bool) -> Counted:
+    map_path, mask_path = files
     try:
         prediction, mask = read_map(map_path), read_mask(mask_path, 1, conventions.mask_threshold)
     except DataError as error:
@@ -147,19 +117,7 @@ def _count(name: str, map_path: Path, mask_path: Path, conventions: Conventions,
             return f"{map_path} has {found} pixels, its mask {width}×{height}"
         prediction = np.array(Image.fromarray(prediction).resize((width, height), Image.Resampling.BILINEAR))
     image = count_image(name, torch.from_numpy(prediction), torch.from_numpy(mask.view(np.bool_)), conventions)
-    return _Counted(image, float(highest), resized)
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ScoringError(f"{folder} is no folder")
-    found, problems = list_images(folder)
-    if problems:
-        raise ScoringError("; ".join(problems))
-    here = {name: path for name, path in found.items() if path.parent == folder}
-    if not here:
-        raise ScoringError(f"{folder} holds no image")
-    return here
+    return image, float(highest), resized
 
 
 def _read(map_path: Path, mask_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -185,92 +143,78 @@ def _notes(results: Sequence[Result]) -> list[str]:
     """Say what was missing, left over, resized or empty."""
     lines = []
     for one in results:
-        where = f"{one.method} on {one.dataset}"
-        if one.missing:
-            lines.append(f"{where}: of {one.expected} masks without a map, not averaged, {few(one.missing)}")
-        if one.extra:
-            lines.append(f"{where}: maps without a mask, not scored, {few(one.extra)}")
-        if one.resized:
-            lines.append(f"{where}: {one.resized} maps were resized to their masks")
-        if one.empty:
-            lines.append(f"{where}: {one.empty} masks are empty")
+        told = {
+            f"of {one.expected} masks without a map, not averaged, {few(one.missing)}": one.missing,
+            f"maps without a mask, not scored, {few(one.extra)}": one.extra,
+            f"{one.resized} maps were resized to their masks": one.resized,
+            f"{one.empty} masks are empty": one.empty,
+        }
+        lines += [f"{one.method} on {one.dataset}: {note}" for note, there_are in told.items() if there_are]
     return lines
 
 
-def _draw(results: Sequence[Result], options: argparse.Namespace) -> list[Path]:
+def _draw(results: Sequence[Result], out: Path, figures: str, sheet: int) -> list[Path]:
     """Draw the curves of each data set, and the worst and best maps of each result."""
     from spatialseg.report.pictures import draw_curves, draw_sheet
 
-    written = []
-    datasets = dict.fromkeys(one.dataset for one in results)
-    for dataset in datasets if options.figures != "none" else ():
-        here = {one.method: one.scores for one in results if one.dataset == dataset}
+    drawn = {}
+    for dataset in dict.fromkeys(one.dataset for one in results) if figures != "none" else ():
         curves = {
-            method: {name: scores.mean_curve(name) for name in ("f", "precision", "recall")}
-            for method, scores in here.items()
+            one.method: {name: one.scores.mean_curve(name) for name in ("f", "precision", "recall")}
+            for one in results
+            if one.dataset == dataset
         }
-        written.append(options.out / f"curves_{dataset}.{options.figures}")
-        draw_curves(dataset, curves).savefig(written[-1], dpi=120)
-    for one in results if options.sheet > 0 else ():
-        value = dict(zip(one.scores.names, one.scores.columns["weighted_f"], strict=True))
-        ranked = sorted((name for name in value if not math.isnan(value[name])), key=value.__getitem__)
-        count = min(options.sheet, max(1, len(ranked) // 2))
+        drawn[out / f"curves_{dataset}.{figures}"] = draw_curves(dataset, curves)
+    for one in results if sheet > 0 else ():
+        names, values = one.scores.names, one.scores.columns["weighted_f"]
+        ranked = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
+        count = min(sheet, max(1, len(ranked) // 2))
         shown = [
-            [(f"{name}: {value[name]:.3f}", *_read(*one.files[name])) for name in names]
-            for names in (ranked[:count], ranked[::-1][:count])
+            [(f"{names[row]}: {values[row]:.3f}", *_read(*one.files[names[row]])) for row in rows]
+            for rows in (ranked[:count], ranked[::-1][:count])
         ]
         title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"
-        written.append(options.out / f"sheet_{one.method}_{one.dataset}.png")
-        draw_sheet(title, shown).savefig(written[-1], dpi=120)
-    return written
+        drawn[out / f"sheet_{one.method}_{one.dataset}.png"] = draw_sheet(title, shown)
+    for path, figure in drawn.items():
+        figure.savefig(path, dpi=120)
+    return list(drawn)
 
 
-def _named_folders(values: Sequence[str]) -> dict[str, Path]:
-    """Read `name=folder` or `folder`, whose name is then that of the folder."""
-    folders: dict[str, Path] = {}
-    for value in values:
-        name, equals, folder = value.partition("=")
-        path = Path(folder if equals else value)
-        name = name if equals else path.resolve().name
-        if name in folders:
-            raise ScoringError(f"two folders are called {name!r}; name them: {name}1={folders[name]} {name}2={path}")
-        folders[name] = path
-    return folders
+def intervals_of(results: Sequence[Result]) -> Table:
+    """Return every figure with its 95 % interval, by the bootstrap over images: a row per result and measure."""
+    rows: list[dict[str, Any]] = [
+        {"method": one.method, "dataset": one.dataset, "measure": measure.describe(), "value": value}
+        | {"low": low, "high": high}
+        for one in results
+        for arm in [Arm(one.method, {0: one.scores})]
+        for measure, value, (low, high) in zip(arm.measures, arm.means().values(), arm.intervals(), strict=True)
+    ]
+    columns = [Column(key, key) for key in ("method", "dataset", "measure")]
+    columns += [Column("value", "figure"), Column("low", "from"), Column("high", "to")]
+    return Table(columns, rows, caption=f"95 % intervals by the bootstrap over images ({RESAMPLES} resamples).")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="spatialseg score",
-        description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
-    )
-    parser.add_argument(
-        "--pred",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="[NAME=]DIR",
-        help="folder of maps of a method; several may be given. With several data sets, DIR/<data set> holds the maps",
-    )
-    parser.add_argument(
-        "--gt", nargs="+", action="extend", required=True, metavar="[NAME=]DIR", help="folder of masks of a data set"
-    )
-    parser.add_argument("--preset", choices=PRESETS, default="default", help="whose conventions to follow")
-    parser.add_argument(
-        "--normalize",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="stretch every map to [0, 1] first, whatever the preset says",
-    )
-    parser.add_argument("--beta2", type=float, help="β² of the weighted F-measure, whatever the preset says")
-    parser.add_argument("--empty-target", choices=("skip", "zero", "strict"), help="weighted F of an empty mask")
-    parser.add_argument("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
-    parser.add_argument("--strict", action="store_true", help="refuse maps of another size than their mask")
-    parser.add_argument("--out", type=Path, default=Path("scores"), help="folder to write to (default: scores)")
-    parser.add_argument("--formats", nargs="*", choices=FORMATS, default=list(FORMATS), help="formats of the table")
-    parser.add_argument("--figures", choices=("png", "pdf", "none"), default="png", help="format of the curves")
-    parser.add_argument("--sheet", type=int, default=6, metavar="N", help="show the N worst and best maps; 0 for none")
-    parser.add_argument("--workers", type=int, default=0, help="threads (default: one per CPU)")
-    return parser
+def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]:
+    """Return by how much the other methods differ from one, on the images that both have, by data set.
+
+    Raises:
+        ScoringError: There is no such method, no other, or two that share no image.
+    """
+    from spatialseg.compare import tabulate_differences
+
+    methods = list(dict.fromkeys(one.method for one in results))
+    if baseline not in methods or len(methods) < 2:
+        raise ScoringError(f"--against names one of two methods or more, got {baseline!r} of {', '.join(methods)}")
+    tables = {}
+    for dataset in dict.fromkeys(one.dataset for one in results):
+        scores = {one.method: one.scores for one in results if one.dataset == dataset}
+        common = sorted(set.intersection(*(set(each.names) for each in scores.values())))
+        if not common:
+            raise ScoringError(f"{', '.join(methods)} have no image of {dataset} in common")
+        order = [baseline, *(method for method in methods if method != baseline)]
+        table = tabulate_differences([Arm(method, {0: scores[method].take(common)}) for method in order])
+        tables[dataset] = replace(table, title=f"{table.title} on {dataset}, {len(common)} images")
+    return tables
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -282,31 +226,71 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 when the arguments or the files cannot be used.
     """
-    options = _parser().parse_args(args)
-    chosen = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
-    conventions = replace(
-        PRESETS[options.preset], **{name: value for name, value in chosen.items() if value is not None}
+    parser = argparse.ArgumentParser(
+        prog="spatialseg score",
+        description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
+        epilog="example: python -m spatialseg score --pred mine=maps/ theirs=maps2/ --gt masks/ --preset pysodmetrics",
     )
-    try:
-        results = score(
-            _named_folders(options.pred),
-            _named_folders(options.gt),
-            conventions,
-            missing=options.missing,
-            strict=options.strict,
-            workers=options.workers,
-            progress=sys.stderr.isatty(),
+    add = parser.add_argument
+    folders: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "[NAME=]DIR"}
+    add("--pred", help="folder of a method's maps; with several data sets, DIR/<data set> holds the maps", **folders)
+    add("--gt", help="folder of a data set's masks", **folders)
+    for kind, what in (("pred", "maps"), ("gt", "masks")):
+        add(
+            f"--{kind}-prefix",
+            default="",
+            metavar="TEXT",
+            help=f"how the names of {what} begin, beside what they share",
         )
-        table = table_of(results, conventions)
-        written = table.write(options.out, "scores", options.formats)
+        add(f"--{kind}-suffix", default="", metavar="TEXT", help=f"how the names of {what} end, such as _sal")
+    add("--config", type=Path, metavar="YAML", help="says in place of these where `datasets` and `methods` are")
+    add("--preset", choices=PRESETS, default="default", help="whose conventions to follow, but for the next three")
+    add("--normalize", action=argparse.BooleanOptionalAction, help="stretch every map to [0, 1] first")
+    add("--beta2", type=float, help="β² of the weighted F-measure")
+    add("--empty-target", choices=OF_EMPTY, help="weighted F of an empty mask")
+    further = sorted(available_measures(further=True).keys() - available_measures().keys())
+    add("--further", nargs="+", choices=further, default=[], help="measures to take beside the others")
+    add("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
+    add("--strict", action="store_true", help="refuse maps of another size than their mask")
+    add("--against", metavar="NAME", help="method to hold all others against, image by image")
+    add("--intervals", action="store_true", help="give every figure its 95 %% interval")
+    add("--out", type=Path, default=Path("scores"), help="folder to write to (default: scores)")
+    add("--formats", nargs="*", choices=FORMATS, default=list(FORMATS), help="formats of the table")
+    add("--figures", choices=("png", "pdf", "none"), default="png", help="format of the curves")
+    add("--sheet", type=int, default=6, metavar="N", help="show the N worst and best maps; 0 for none")
+    add("--workers", type=int, default=0, help="threads (default: one per CPU)")
+    options = parser.parse_args(args)
+    preset = PRESETS[options.preset]
+    given = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
+    preset = replace(preset, further=tuple(options.further))
+    conventions = replace(preset, **{name: value for name, value in given.items() if value is not None})
+    how = {name: getattr(options, name) for name in ("missing", "strict", "workers")}
+    try:
+        if {bool(options.pred), bool(options.gt)} != {not options.config}:
+            raise ScoringError("say where maps and masks are, with --pred and --gt or with --config")
+        pred: Mapping[str, Maps] = named_folders(options.pred, options.pred_prefix, options.pred_suffix)
+        gt: Mapping[str, Place] = named_folders(options.gt, options.gt_prefix, options.gt_suffix)
+        if options.config:
+            pred, gt = read_pairs(options.config)
+        results = score(pred, gt, conventions, progress=sys.stderr.isatty(), **how)
+        tables = {"scores": table_of(results, conventions)}
+        if options.intervals:
+            tables["intervals"] = intervals_of(results)
+        if options.against:
+            for dataset, table in differences_to(options.against, results).items():
+                tables[f"differences_{dataset}"] = table
+        written = [path for stem, table in tables.items() for path in table.write(options.out, stem, options.formats)]
         for one in results:
-            stem = f"images_{one.method}_{one.dataset}"
-            one.scores.save(options.out, stem)
-            written.append(options.out / f"{stem}.csv")
-        written += _draw(results, options)
+            written += one.scores.save(options.out, f"images_{one.method}_{one.dataset}")
+        notes = _notes(results)
+        if options.figures != "none" or options.sheet > 0:
+            try:
+                written += _draw(results, options.out, options.figures, options.sheet)
+            except ModuleNotFoundError as error:
+                notes.append(f"no pictures: {how_to_install(error) or error}")
     except ScoringError as error:
-        print(f"spatialseg score: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    table.print()
-    print(*_notes(results), sep="\n")
+        parser.exit(2, f"spatialseg score: {error}\n")
+    for table in tables.values():
+        table.print()
+    print(*notes, sep="\n")
     print(f"Written to {options.out}: {', '.join(path.name for path in written)}")

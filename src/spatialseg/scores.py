@@ -40,10 +40,6 @@ class Measure:
         how = "" if self.average == "images" else f", of the {self.average}"
         return f"{self.label} {'↑' if self.better == 'higher' else '↓'}{how}"
 
-    def best(self, values: Sequence[float]) -> float:
-        """Return the best of some values."""
-        return max(values) if self.better == "higher" else min(values)
-
 
 @dataclass
 class Scores:
@@ -86,7 +82,7 @@ class Scores:
         """Return one measure's figure; see `figures`."""
         if not self.classes:
             return self._figure(measure, "", weights)
-        return _mean(np.stack([self._figure(measure, f"/{name}", weights) for name in self.classes]))
+        return mean_of_known(np.stack([self._figure(measure, f"/{name}", weights) for name in self.classes]))
 
     def by_class(self) -> dict[str, dict[str, float]]:
         """Return for each class the figure of each measure."""
@@ -97,13 +93,13 @@ class Scores:
 
     def mean_curve(self, name: str, weights: Array | None = None) -> Array:
         """Return the mean over images of a curve, (..., thresholds); images without a value are left out."""
-        return _mean(self.curves[name], weights)
+        return mean_of_known(self.curves[name], weights)
 
     def _figure(self, measure: Measure, of_class: str, weights: Array | None) -> Any:  # noqa: ANN401
         if measure.average == "mean curve":
             return self.mean_curve(measure.of[0], weights).max(axis=-1)
         if measure.average == "images":
-            return _mean(self.columns[measure.name + of_class], weights)
+            return mean_of_known(self.columns[measure.name + of_class], weights)
         weights = np.ones(len(self)) if weights is None else weights
         top, bottom = (weights @ self.columns[part + of_class] for part in measure.of)
         # Two empty masks agree; a class that is nowhere has no value.
@@ -133,9 +129,14 @@ class Scores:
         )
         return joined.take(sorted(set(joined.names)))
 
-    def save(self, folder: Path, stem: str = "images") -> None:
-        """Write `images.csv`, a row per image in full precision, and `curves.npz` with all that a row cannot hold."""
-        with (folder / f"{stem}.csv").open("w", newline="") as file:
+    def save(self, folder: Path, stem: str = "images") -> list[Path]:
+        """Write `images.csv`, a row per image in full precision, and `curves.npz` with all that a row cannot hold.
+
+        Returns:
+            The files written.
+        """
+        rows, rest = _files(folder, stem)
+        with rows.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["name", *self.columns])
             columns = [column.tolist() for column in self.columns.values()]
@@ -144,7 +145,8 @@ class Scores:
             writer.writerows(zip(self.names, *texts, strict=True))
         about = {"measures": [asdict(measure) for measure in self.measures], "conventions": self.conventions}
         curves: Mapping[str, Any] = {"names": self.names, "about": json.dumps(about), **self.curves}
-        np.savez_compressed(folder / f"{stem.replace('images', 'curves')}.npz", **curves)
+        np.savez_compressed(rest, **curves)
+        return [rows, rest]
 
     @classmethod
     def load(cls, folder: Path, stem: str = "images") -> "Scores":
@@ -153,7 +155,7 @@ class Scores:
         Raises:
             ValueError: A file is missing or damaged, or the two do not belong together; names it.
         """
-        table, curves = folder / f"{stem}.csv", folder / f"{stem.replace('images', 'curves')}.npz"
+        table, curves = _files(folder, stem)
         try:
             with table.open(newline="") as file:
                 (_, *head), *rows = csv.reader(file)
@@ -175,7 +177,11 @@ class Scores:
         return cls(names, dict(zip(head, values.T.copy(), strict=True)), arrays, measures, about["conventions"])
 
 
-def _mean(values: Array, weights: Array | None = None) -> Array:
+def _files(folder: Path, stem: str) -> tuple[Path, Path]:
+    return folder / f"{stem}.csv", folder / f"{stem.replace('images', 'curves')}.npz"
+
+
+def mean_of_known(values: Array, weights: Array | None = None) -> Array:
     """Return the (weighted) mean over the first dimension of the values that there are, NaN where there is none."""
     weights = np.ones(len(values)) if weights is None else weights
     known = ~np.isnan(values)

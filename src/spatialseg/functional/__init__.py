@@ -5,8 +5,10 @@ from spatialseg.functional.boundary import BoundaryFResult, boundary_f_measure, 
 from spatialseg.functional.distance import distance_maps, distance_to_foreground
 from spatialseg.functional.error import mean_absolute_error
 from spatialseg.functional.iou import intersection_and_union
+from spatialseg.functional.multiscale import multiscale_iou
 from spatialseg.functional.pooling import selective_pooling
 from spatialseg.functional.saliency_f import SaliencyFResult, saliency_f_measure
+from spatialseg.functional.size_invariant import size_invariant_error, size_invariant_f_measure
 from spatialseg.functional.structure import structure_measure
 from spatialseg.functional.thresholds import ThresholdCounts, threshold_counts
 from spatialseg.functional.weighted_f import (
@@ -35,8 +37,11 @@ __all__ = [
     "f_measure_from_counts",
     "intersection_and_union",
     "mean_absolute_error",
+    "multiscale_iou",
     "saliency_f_measure",
     "selective_pooling",
+    "size_invariant_error",
+    "size_invariant_f_measure",
     "structure_measure",
     "threshold_counts",
     "weighted_counts",

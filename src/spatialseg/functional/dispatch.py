@@ -6,8 +6,9 @@ a few numbers per image is done in NumPy on the CPU, whose calls cost less; see 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import repeat
 from typing import Any, TypeVar
@@ -87,6 +88,17 @@ def gathered(results: list[Any], dtype: Any) -> Tensor:  # noqa: ANN401
 def quick(tensor: Tensor) -> Any:  # noqa: ANN401
     """Return the NumPy view of a tensor on the CPU, and any other tensor as it is."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Give each operation of PyTorch one thread: on small images more wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from torch import Tensor
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.maps import as_maps, masks_at
+from spatialseg.functional.one_vs_rest import valid_classes
 
 
 def intersection_and_union(
@@ -43,17 +44,11 @@ def intersection_and_union(
             f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )
     unusable = prediction.isnan().flatten(1).any(dim=1)
-    target = target.long()
-    valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
-    wrong = (((target < 0) | (target >= classes)) & valid).flatten(1).any(dim=1)
-    for fault, verdict in zip(("prediction", "target"), torch.stack([unusable, wrong]).tolist(), strict=True):
-        if any(verdict):
-            expected = (
-                "NaN" if fault == "prediction" else f"a value that is neither 0 to {classes - 1} nor {ignore_index}"
-            )
-            raise ValueError(f"the {fault} of image {verdict.index(True)} of the batch holds {expected}")
+    if bool(unusable.any()):
+        raise ValueError(f"the prediction of image {int(unusable.int().argmax())} of the batch holds NaN")
+    valid = valid_classes(target, classes, ignore_index)
     image = torch.arange(len(target), device=target.device).view(-1, 1, 1)
-    pair = (image * classes + target.where(valid, 0)) * classes + prediction.argmax(dim=1)
+    pair = (image * classes + target.long().where(valid, 0)) * classes + prediction.argmax(dim=1)
     confusion = torch.bincount(pair[valid], minlength=len(target) * classes**2).view(-1, classes, classes)
     intersection = confusion.diagonal(dim1=1, dim2=2)
     return intersection, confusion.sum(dim=1) + confusion.sum(dim=2) - intersection

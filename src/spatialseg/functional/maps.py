@@ -1,8 +1,9 @@
 """What every measure does to its inputs first: check them, and bring them to one form."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property, lru_cache, wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from spatialseg import kernels
 from spatialseg.functional.arrays import tensor
 from spatialseg.functional.dispatch import gathered, operator, per_image, quick
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Maps:
         """Foreground probability in [0, 1], without gradient: float64 for grey levels, else as it came."""
         return to_probability(self.source, self.scale) if self.stretched else self.source
 
+    @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What functions returned for these maps; see `once`."""
+        return {}
+
     def reaches(self, threshold: float) -> Tensor:
         """Return whether the prediction is at least the threshold (at most 1), boolean."""
         if self.source.dtype is not torch.uint8:
@@ -55,6 +63,19 @@ class Maps:
         return tensor(quick(self.source) >= quick(lowest.view(-1, 1, 1)))
 
 
+def once(function: Function) -> Function:
+    """Let maps keep what a function of them returned, as a decorator: several measures of one image need it."""
+
+    @wraps(function)
+    def kept(maps: Maps, *arguments: Any) -> Any:  # noqa: ANN401
+        if (function, arguments) not in maps.kept:
+            maps.kept[function, arguments] = function(maps, *arguments)
+        return maps.kept[function, arguments]
+
+    return cast(Function, kept)
+
+
+@once
 def masks_at(maps: Maps, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
     """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither."""
     predicted = maps.reaches(threshold)

@@ -37,15 +37,25 @@ def maps_of_classes(
             f"{(len(prediction), *prediction.shape[2:])} (class index), got {tuple(target.shape)}"
         )
     if not per_class:
-        ignored = torch.zeros_like(target, dtype=torch.bool) if ignore_index is None else target == ignore_index
-        wrong = ((target < 0) | (target >= classes)) & ~ignored
-        if bool(wrong.any()):
-            image = int(wrong.flatten(1).any(dim=1).int().argmax())
-            raise ValueError(
-                f"the target of image {image} of the batch holds the value {target[image][wrong[image]][0]:g}; "
-                f"expected 0 to {classes - 1} or {ignore_index} (ignored)"
-            )
+        valid = valid_classes(target, classes, ignore_index)
         target = one_vs_rest(target, classes).to(torch.uint8)
         if ignore_index is not None:
-            target = target.to(torch.int64).masked_fill(ignored[:, None], ignore_index)
+            target = target.to(torch.int64).masked_fill(~valid[:, None], ignore_index)
     return prediction.flatten(0, 1), target.flatten(0, 1)
+
+
+def valid_classes(target: Tensor, classes: int, ignore_index: int | None) -> Tensor:
+    """Return where a target of class indices (N, H, W) is not `ignore_index`, boolean.
+
+    Raises:
+        ValueError: The target holds another value than a class index or `ignore_index`; names the image.
+    """
+    valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
+    wrong = ((target < 0) | (target >= classes)) & valid
+    if bool(wrong.any()):
+        image = int(wrong.flatten(1).any(dim=1).int().argmax())
+        raise ValueError(
+            f"the target of image {image} of the batch holds the value {target[image][wrong[image]][0]:g}; "
+            f"expected 0 to {classes - 1} or {ignore_index} (ignored)"
+        )
+    return valid

@@ -8,7 +8,7 @@ from torch import Tensor
 from spatialseg import kernels
 from spatialseg.functional.arrays import Array
 from spatialseg.functional.dispatch import operator, per_image, quick
-from spatialseg.functional.maps import Maps, as_maps, to_probability
+from spatialseg.functional.maps import Maps, as_maps, once, to_probability
 
 
 class ThresholdCounts(NamedTuple):
@@ -73,6 +73,7 @@ def reached(counts: ThresholdCounts) -> tuple[Array, Array]:
     return quick(tp.double()), quick(fp.double())
 
 
+@once
 def level_histograms_of(maps: Maps) -> Tensor:
     """Count pixels by grey level and those that reach the adaptive threshold; without a copy to the host.
 
@@ -94,6 +95,7 @@ def level_histograms_of(maps: Maps) -> Tensor:
     return counts
 
 
+@once
 def grey_histograms_of(maps: Maps) -> Tensor:
     """Count pixels by the source's own grey level.
 

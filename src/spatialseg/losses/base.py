@@ -1,10 +1,11 @@
 """What all losses share: the shapes they accept, the precision they compute in, the targets they refuse."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from spatialseg.extras import import_extra
 from spatialseg.functional.one_vs_rest import one_vs_rest
 
 
@@ -106,6 +107,12 @@ class SegmentationLoss(nn.Module):
                 f"{type(self).__name__} needs target values 0 … {classes - 1} or ignore_index={self.ignore_index}, "
                 f"got {values}"
             )
+
+
+def smp_losses(name: str, **options: Any) -> list[nn.Module]:
+    """Make a loss of segmentation-models-pytorch for one channel and for several; it takes seconds to import."""
+    kind = getattr(import_extra("segmentation_models_pytorch.losses"), name)
+    return [kind(mode, **options) for mode in ("binary", "multiclass")]
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -1,13 +1,11 @@
 """Losses that judge the overlap of two regions, wherever its mistakes are."""
 
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
-from segmentation_models_pytorch import losses as smp
-from torch import Tensor, nn
+from torch import Tensor
 
-from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities
+from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities, smp_losses
 from spatialseg.losses.registry import register_loss
 
 
@@ -15,14 +13,14 @@ class _OverlapLoss(SegmentationLoss):
     """Base of the overlap losses that are SMP's.
 
     Args:
-        kind: SMP's class.
+        kind: Name of SMP's class.
         ignore_index: Target value of the pixels that take no part.
         options: Further arguments of SMP's class.
     """
 
-    def __init__(self, kind: Callable[..., nn.Module], ignore_index: int, **options: float) -> None:
+    def __init__(self, kind: str, ignore_index: int, **options: float) -> None:
         super().__init__(ignore_index)
-        self._losses = [kind(mode, ignore_index=ignore_index, **options) for mode in ("binary", "multiclass")]
+        self._losses = smp_losses(kind, ignore_index=ignore_index, **options)
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
@@ -46,7 +44,7 @@ class DiceLoss(_OverlapLoss):
     paper: ClassVar[str] = "Milletari, Navab, Ahmadi, V-Net, 3DV 2016"
 
     def __init__(self, log: bool = False, smooth: float = 0.0, ignore_index: int = 255) -> None:
-        super().__init__(smp.DiceLoss, ignore_index, log_loss=log, smooth=smooth)
+        super().__init__("DiceLoss", ignore_index, log_loss=log, smooth=smooth)
 
 
 @register_loss("jaccard")
@@ -65,7 +63,7 @@ class JaccardLoss(_OverlapLoss):
     paper: ClassVar[str] = "Rahman, Wang, Optimizing Intersection-over-Union in Deep Neural Networks, ISVC 2016"
 
     def __init__(self, log: bool = False, smooth: float = 0.0, ignore_index: int = 255) -> None:
-        super().__init__(smp.JaccardLoss, ignore_index, log_loss=log, smooth=smooth)
+        super().__init__("JaccardLoss", ignore_index, log_loss=log, smooth=smooth)
 
 
 @register_loss("tversky")
@@ -87,7 +85,7 @@ class TverskyLoss(_OverlapLoss):
     def __init__(
         self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 1.0, smooth: float = 0.0, ignore_index: int = 255
     ) -> None:
-        super().__init__(smp.TverskyLoss, ignore_index, alpha=alpha, beta=beta, smooth=smooth)
+        super().__init__("TverskyLoss", ignore_index, alpha=alpha, beta=beta, smooth=smooth)
         if min(alpha, beta) < 0 or gamma <= 0:
             raise ValueError(f"alpha and beta must not be negative, gamma positive, got {alpha}, {beta}, {gamma}")
         self.gamma = gamma

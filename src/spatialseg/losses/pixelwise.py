@@ -3,10 +3,9 @@
 from typing import ClassVar
 
 import torch.nn.functional as F
-from segmentation_models_pytorch import losses as smp
 from torch import Tensor
 
-from spatialseg.losses.base import SegmentationLoss, masked_mean
+from spatialseg.losses.base import SegmentationLoss, masked_mean, smp_losses
 from spatialseg.losses.registry import register_loss
 
 
@@ -87,10 +86,7 @@ class FocalLoss(SegmentationLoss):
         if alpha is not None and not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1], got {alpha}")
         # The sum, since SMP's mean over no pixels at all is NaN.
-        self._losses = [
-            smp.FocalLoss(mode, alpha=alpha, gamma=gamma, ignore_index=ignore_index, reduction="sum")
-            for mode in ("binary", "multiclass")
-        ]
+        self._losses = smp_losses("FocalLoss", alpha=alpha, gamma=gamma, ignore_index=ignore_index, reduction="sum")
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""

@@ -4,7 +4,6 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from spatialseg.losses.base import SegmentationLoss, masked_mean
 from spatialseg.losses.registry import register_loss
@@ -65,6 +64,12 @@ class StructuralSimilarityLoss(SegmentationLoss):
     paper: ClassVar[str] = "Qin et al., BASNet: Boundary-Aware Salient Object Detection, CVPR 2019"
     multiclass: ClassVar[bool] = False
 
+    def __init__(self, ignore_index: int = 255) -> None:
+        super().__init__(ignore_index)
+        from torchmetrics.functional.image import structural_similarity_index_measure  # takes seconds
+
+        self._similarity = structural_similarity_index_measure
+
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
         scores, valid = logits[:, 0], self.valid(target)
@@ -73,9 +78,7 @@ class StructuralSimilarityLoss(SegmentationLoss):
         prediction = scores.sigmoid().where(valid, 0)
         radius = 5
         padded = [F.pad(each[:, None], (radius, radius, radius, radius)) for each in (prediction, inside)]
-        similarity = structural_similarity_index_measure(padded[0], padded[1], data_range=1.0, return_full_image=True)[
-            1
-        ]
+        similarity = self._similarity(padded[0], padded[1], data_range=1.0, return_full_image=True)[1]
         dissimilarity = 1 - similarity[:, 0, radius:-radius, radius:-radius]
         iou_loss = _iou_loss(prediction, inside, valid.to(scores.dtype))
         return masked_mean(cost + dissimilarity, valid) + iou_loss.mean()

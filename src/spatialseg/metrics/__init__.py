@@ -1,22 +1,24 @@
-"""Measures as `torchmetrics` classes, over the functions of `spatialseg.functional`; registered by name."""
+"""Measures, registered by name, and the `torchmetrics` classes over them, which are imported when asked for."""
 
-import importlib
-import pkgutil
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# In the order in which tables print the measures.
-# isort: off
-from spatialseg.metrics.weighted_f import WeightedFMeasure
-from spatialseg.metrics.cut import CutWeightedF
-from spatialseg.metrics.structure import StructureMeasure
-from spatialseg.metrics.alignment import EnhancedAlignmentMeasure
-from spatialseg.metrics.saliency_f import SaliencyFMeasure
-from spatialseg.metrics.error import MeanAbsoluteError
-from spatialseg.metrics.iou import MeanIoU
-from spatialseg.metrics.boundary import BoundaryFMeasure, BoundaryIoU
-from spatialseg.metrics.collections import saliency_metrics, segmentation_metrics
 from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.measures import CutWeightedF
 from spatialseg.metrics.registry import available_measures, register_measure
-# isort: on
+
+if TYPE_CHECKING:
+    from spatialseg.metrics.classes import (
+        BoundaryFMeasure,
+        BoundaryIoU,
+        EnhancedAlignmentMeasure,
+        MeanAbsoluteError,
+        MeanIoU,
+        SaliencyFMeasure,
+        StructureMeasure,
+    )
+    from spatialseg.metrics.collections import saliency_metrics, segmentation_metrics
+    from spatialseg.metrics.weighted_f import WeightedFMeasure
 
 __all__ = [
     "BoundaryFMeasure",
@@ -35,6 +37,9 @@ __all__ = [
     "segmentation_metrics",
 ]
 
-# Each module here registers its measures when imported, so adding one is adding a file.
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - what stands over torchmetrics, whose import takes seconds
+    for module in ("classes", "weighted_f", "collections") if name in __all__ else ():
+        if hasattr(home := import_module(f"{__name__}.{module}"), name):
+            return getattr(home, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

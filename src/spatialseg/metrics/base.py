@@ -1,117 +1,108 @@
-"""The base of all measures that are averaged over images."""
+"""The `torchmetrics` class over any registered measure."""
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import astuple
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from spatialseg.functional.maps import Maps, as_maps
-from spatialseg.functional.thresholds import level_histograms_of
-from spatialseg.metrics.conventions import Conventions
-from spatialseg.metrics.registry import ImageValues, OfClasses
+from spatialseg.functional.one_vs_rest import maps_of_classes
+from spatialseg.metrics.conventions import DEFAULT, Conventions
+from spatialseg.metrics.registry import Measuring
 from spatialseg.scores import Measure
 
 
 class ImageMean(Metric):
-    """Average per-image values over all images seen, in constant memory.
+    """Average registered measures over all images seen, in constant memory; a value that is NaN is left out.
 
-    A subclass says what is counted in an image and what follows from the counts (see `registry.Measuring`); what it
-    has many of are its `curve_names`. The states are sums in float64, so that the average does not depend on the order
-    or on the number of processes. A device without float64 (MPS) can therefore not hold them: keep the metric, and what
-    it is updated with, on the CPU.
+    A measure of the data set is the ratio of what it is averaged of. The states are sums in float64, so that the result
+    does not depend on the order or on the number of processes. A device without float64 (MPS) can therefore not hold
+    them: keep the metric, and what it is updated with, on the CPU.
 
     Args:
+        measuring: The registered class: what is counted in an image, and what follows.
         conventions: How to score.
-        options: Further arguments of the measure; see `tell_apart`.
-        shape: Shape of one image's values; by default one for each measure, then the curves.
-        counts: Shape of the count of images; the leading part of `shape`.
+        classes: 1 for a foreground map; C > 1 for classes.
+        average: Of several classes the mean over those that have a value (`"macro"`), or a value for each (`"none"`).
         kwargs: Further arguments of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: There is no class, or no such way to average over classes.
     """
 
     total: Tensor
-    """Sum of the values of all images counted, float64."""
+    """Sum of the values of all images counted, (C, values), float64: of each name, then of the curves."""
     images: Tensor
-    """Number of images counted, int64."""
+    """Number of images counted, (C,), int64."""
+    names: tuple[str, ...] = ()
+    """What is summed; by default a value per measure, or what a measure of the data set is a ratio of."""
     is_differentiable = False
-    higher_is_better: bool | None = True
+    higher_is_better = True
     full_state_update = False
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
-    measures: ClassVar[tuple[Measure, ...]]
-    of_classes: ClassVar[OfClasses] = ""
-    curve_names: ClassVar[tuple[str, ...]] = ()
+    plot_legend_name = "Class"
 
     def __init__(
         self,
-        conventions: Conventions,
-        options: Sequence[object] = (),
-        shape: Sequence[int] | None = None,
-        counts: Sequence[int] = (),
+        measuring: type[Measuring],
+        conventions: Conventions = DEFAULT,
+        classes: int = 1,
+        average: str = "macro",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if classes < 1:
+            raise ValueError(f"classes must be at least 1, got {classes}")
+        if average not in ("macro", "none"):
+            raise ValueError(f'average must be "macro" or "none", got {average!r}')
+        self.measuring = measuring
         self.conventions = conventions
-        shape = (len(self.measures) + 256 * len(self.curve_names),) if shape is None else shape
-        self.add_state("total", torch.zeros(tuple(shape), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros(tuple(counts), dtype=torch.int64), dist_reduce_fx="sum")
-        tell_apart(self, (*astuple(conventions), *options))
-
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
-        """Return what is counted in each image, (N, ...)."""
-        raise NotImplementedError
-
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
-        """Return what follows from the counts."""
-        raise NotImplementedError
+        self.classes = classes
+        self.average = average
+        self.names = self.names or tuple(name for measure in measuring.measures for name in _parts(measure))
+        width = len(self.names) + 256 * len(measuring.curves)
+        self.add_state("total", torch.zeros(classes, width, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
+        # `torchmetrics.MetricCollection` lets metrics share their states when these have the same names and are equal
+        # after the first batch, which a perfect first prediction makes them. So each has one, always 0, whose name
+        # tells its arguments.
+        told = zlib.crc32(repr((type(self).__name__, measuring.__name__, classes, *astuple(conventions))).encode())
+        self.add_state(f"of_{told:08x}", torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Score a batch of probabilities (or uint8 grey levels) and targets, each (N, H, W) or (N, 1, H, W).
+        """Score a batch.
+
+        Args:
+            prediction: Probabilities in [0, 1] (or uint8 grey levels), (N, H, W) or (N, 1, H, W); (N, C, H, W) with
+                C = `classes` > 1.
+            target: Ground truth of values 0, 1 and `ignore_index`, (N, H, W) or (N, 1, H, W). With several classes the
+                class index, (N, H, W), or for multi-label 0 and 1 per class, (N, C, H, W).
 
         Raises:
-            ValueError: Bad input, see `as_maps`.
+            ValueError: The shapes do not fit, a prediction holds NaN or leaves [0, 1], or a target holds another value.
         """
         used = self.conventions
+        if self.classes > 1:
+            prediction, target = maps_of_classes(prediction, target, self.classes, used.ignore_index)
         maps = as_maps(prediction, target, normalize=used.normalize, ignore_index=used.ignore_index)
-        columns, curves = self.values(self.count(maps, used), used)
-        values = [columns[measure.name][:, None] for measure in self.measures]
-        self._accumulate(torch.cat([*values, *(curves[name] for name in self.curve_names)], dim=1))
+        self._add(self._values(maps).view(-1, *self.total.shape))
 
     def compute(self) -> Tensor | dict[str, Tensor]:
-        """Return the averages over all images, scalars, by name if there are several; NaN before the first image.
+        """Return the figure of all images, by name if there are several: a scalar, or (C,) with `average="none"`.
 
-        A maximum over thresholds is that of the curve averaged over images.
+        NaN before the first image. A maximum over thresholds is that of the curve averaged over images.
         """
-        mean, curves = self._mean(), self.curves()
-        values = {
-            measure.name: curves[measure.of[0]].max() if measure.average == "mean curve" else mean[place]
-            for place, measure in enumerate(self.measures)
-        }
-        return values if len(values) > 1 else mean[0]
+        values = {measure.name: self._over_classes(self._figure(measure)) for measure in self.measuring.measures}
+        return values if len(values) > 1 else next(iter(values.values()))
 
     def curves(self) -> dict[str, Tensor]:
         """Return the averages over all images seen by this process at each threshold k/255, (256,), by name."""
-        curves = self._mean()[len(self.measures) :].view(-1, 256)
-        return dict(zip(self.curve_names, curves, strict=True))
-
-    def _accumulate(self, values: Tensor, counted: Tensor | None = None) -> None:
-        """Add values of shape (N, *shape); those whose `counted`, of shape (N, *counts), is False are left out."""
-        values = values.detach()
-        number: Tensor | int = len(values)
-        if counted is not None:
-            values = values.masked_fill(~_expand(counted, values.ndim), 0)
-            number = counted.sum(dim=0).to(self.images.device)
-        self.total = self.total + values.sum(dim=0, dtype=torch.float64).to(self.total.device)
-        self.images = self.images + number
-
-    def _mean(self) -> Tensor:
-        """Return the averages, NaN where no image was counted."""
-        return self.total / _expand(self.images, self.total.ndim)
+        curves = (self.total[0, len(self.names) :] / self.images).view(-1, 256)
+        return dict(zip(self.measuring.curves, curves, strict=True))
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:  # noqa: ANN401
         """Plot one value, or how the value went over several steps.
@@ -125,34 +116,36 @@ class ImageMean(Metric):
         """
         return self._plot(val, ax)
 
+    def _values(self, maps: Maps) -> Tensor:
+        """Return the values of each map, (N, values)."""
+        columns, curves = self.measuring.values(self.measuring.count(maps, self.conventions), self.conventions)
+        values = [columns[name][:, None] for name in self.names]
+        return torch.cat([*values, *(curves[name] for name in self.measuring.curves)], dim=1)
 
-class ThresholdedMean(ImageMean):
-    """The base of measures at 256 thresholds, which are counted together."""
+    def _add(self, values: Tensor) -> None:
+        """Add the values of some images, (N, C, values)."""
+        left_out = values[..., :1].isnan()
+        self.total = self.total + values.masked_fill(left_out, 0).sum(dim=0, dtype=torch.float64).to(self.total.device)
+        self.images = self.images + (~left_out[..., 0]).sum(dim=0).to(self.images.device)
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
-        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
-        return level_histograms_of(maps)
+    def _mean(self, name: str, over: str = "") -> Tensor:
+        """Return what is summed under a name per image, or per sum of another name, (C,)."""
+        sums = dict(zip(self.names, self.total.unbind(dim=1), strict=False))
+        return sums[name] / (sums[over] if over else self.images)
 
+    def _figure(self, measure: Measure) -> Tensor:
+        """Return a measure's figure, (C,)."""
+        if measure.average == "mean curve":
+            return self.curves()[measure.of[0]].amax(dim=0, keepdim=True)
+        return self._mean(*_parts(measure))
 
-def check_classes(classes: int, average: str) -> None:
-    """Raise `ValueError` if there is no class, or no such way to average over classes."""
-    if classes < 1:
-        raise ValueError(f"classes must be at least 1, got {classes}")
-    if average not in ("macro", "none"):
-        raise ValueError(f'average must be "macro" or "none", got {average!r}')
-
-
-def tell_apart(metric: Metric, options: Sequence[object]) -> None:
-    """Give a metric a state, always 0, whose name tells its class and arguments.
-
-    `torchmetrics.MetricCollection` lets metrics share their states when these have the same names and are equal after
-    the first batch, which a perfect first prediction makes them; different names keep different measures apart.
-    """
-    name = f"of_{zlib.crc32(repr((type(metric).__name__, *options)).encode()):08x}"
-    metric.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
+    def _over_classes(self, values: Tensor) -> Tensor:
+        """Return the value of the one class, the mean over those that have one, or all, from (C, ...)."""
+        if self.classes == 1:
+            return values[0]
+        return values.nanmean(dim=0) if self.average == "macro" else values
 
 
-def _expand(values: Tensor, ndim: int) -> Tensor:
-    """Append dimensions of size 1 until there are `ndim`."""
-    return values.reshape(values.shape + (1,) * (ndim - values.ndim))
+def _parts(measure: Measure) -> tuple[str, ...]:
+    """Return the columns that a measure's figure follows from."""
+    return measure.of if measure.average == "data set" else (measure.name,)

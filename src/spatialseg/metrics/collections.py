@@ -1,11 +1,13 @@
 """The sets of measures that papers print."""
 
-from typing import Any
+from pkgutil import resolve_name
 
 from torchmetrics import Metric, MetricCollection
 
-from spatialseg.metrics.iou import MeanIoU
-from spatialseg.metrics.registry import measuring_classes
+from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.classes import MeanIoU
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.registry import IMAGE_MEAN, Measuring, measuring_classes
 from spatialseg.metrics.weighted_f import WeightedFMeasure
 
 EVERY_EPOCH = ("weighted_f", "mae", "iou")
@@ -18,10 +20,8 @@ def saliency_metrics(full: bool = False, ignore_index: int | None = 255) -> Metr
         full: All registered measures, for a final test, instead of `weighted_f`, `mae` and `iou` alone.
         ignore_index: Target value of the pixels that take no part.
     """
-    classes: dict[str, Any] = {cls.measures[0].name: cls for cls in measuring_classes() if issubclass(cls, Metric)}
-    return MetricCollection(
-        {name: cls(ignore_index=ignore_index) for name, cls in classes.items() if full or name in EVERY_EPOCH}
-    )
+    named = ((cls.measures[0].name, cls) for cls in measuring_classes() if cls.metric)
+    return MetricCollection({name: _metric(cls, ignore_index) for name, cls in named if full or name in EVERY_EPOCH})
 
 
 def segmentation_metrics(classes: int, ignore_index: int | None = 255) -> MetricCollection:
@@ -37,3 +37,11 @@ def segmentation_metrics(classes: int, ignore_index: int | None = 255) -> Metric
             "iou": MeanIoU(classes=classes, ignore_index=ignore_index),
         }
     )
+
+
+def _metric(measuring: type[Measuring], ignore_index: int | None) -> Metric:
+    """Make the metric that a class is registered with."""
+    if measuring.metric == IMAGE_MEAN:
+        return ImageMean(measuring, Conventions(ignore_index=ignore_index))
+    metric: Metric = resolve_name(measuring.metric)(ignore_index=ignore_index)
+    return metric

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 EmptyTarget = Literal["skip", "zero", "strict"]
+OF_EMPTY = {"skip": "left out of Fw", "zero": "Fw = 0", "strict": "Fw = 1 if the prediction is empty too, else 0"}
+"""What `EmptyTarget` means for an image without foreground."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Conventions:
         cuts: Thresholds at which maps are also cut into masks and given their weighted F-measure; none by default,
             since that takes longer than all else together.
         cut: The one of them whose value stands beside the other measures, best chosen on other images.
+        further: Names of measures that are only taken on request.
         mask_threshold: Grey level of a mask file above which a pixel is foreground (in a file of 0 and 1: where 1).
 
     Raises:
@@ -43,28 +46,27 @@ class Conventions:
     cuts: tuple[float, ...] = ()
     cut: float = 0.5
     mask_threshold: int = 127
+    further: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be scored with."""
-        for name in ("beta2", "curve_beta2"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.empty_target not in ("skip", "zero", "strict"):
-            raise ValueError(f'empty_target must be "skip", "zero" or "strict", got {self.empty_target!r}')
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold must be in (0, 1], got {self.threshold}")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must be in [0, 1], got {self.alpha}")
-        if self.cuts and self.cut not in self.cuts:
-            raise ValueError(f"cut must be one of the cuts {', '.join(map(str, self.cuts))}, got {self.cut}")
+        for name, sound, expected in (
+            ("beta2", self.beta2 > 0, "positive"),
+            ("curve_beta2", self.curve_beta2 > 0, "positive"),
+            ("empty_target", self.empty_target in OF_EMPTY, f"one of {', '.join(OF_EMPTY)}"),
+            ("threshold", 0 < self.threshold <= 1, "in (0, 1]"),
+            ("alpha", 0 <= self.alpha <= 1, "in [0, 1]"),
+            ("cut", not self.cuts or self.cut in self.cuts, f"one of the cuts {', '.join(map(str, self.cuts))}"),
+        ):
+            if not sound:
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
     def describe(self) -> str:
         """Say in one sentence what is done."""
-        empty = {"skip": "left out of Fw", "zero": "Fw = 0", "strict": "Fw = 1 if the prediction is empty too, else 0"}
         return (
             f"Predictions {'stretched to [0, 1]' if self.normalize else 'not stretched'}; "
             f"masks: foreground > {self.mask_threshold}; Fw: β² = {self.beta2:g}, ties of distance as in SciPy; "
-            f"empty masks: {empty[self.empty_target]}; "
+            f"empty masks: {OF_EMPTY[self.empty_target]}; "
             f"F: β² = {self.curve_beta2:g}; F and E: 256 thresholds ≥ k/255, adaptive = twice the mean; "
             f"IoU (of the data set), bIoU and bF at {self.threshold:g}"
             f"{f'; Fw cut: at {self.cut:g}' if self.cuts else ''}."

@@ -1,8 +1,8 @@
 """One image after the other: what is counted in each, and the scores of all that follow."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
 from spatialseg.metrics.conventions import DEFAULT, Conventions
-from spatialseg.metrics.registry import Measuring, measuring_classes
-from spatialseg.scores import Array, Scores
+from spatialseg.metrics.registry import Measuring, OfClasses, measuring_classes
+from spatialseg.scores import FACTS, Array, Scores, mean_of_known
 
 AT_ONCE = 64  # images whose measures are computed together, which takes little longer than for one
 
@@ -21,12 +21,13 @@ class ImageCounts(NamedTuple):
     """What is counted in one image; small, whatever its size."""
 
     name: str
-    size: tuple[int, int]
-    """Height and width in pixels."""
+    height: int
+    """In pixels, as is the width."""
+    width: int
     foreground: float
     """Share of foreground, of all classes but the first."""
-    counts: dict[Callable[..., Any], Tensor]
-    """What each counting function of the registered classes returns: (1, ...), or a row per class."""
+    counts: list[Tensor]
+    """What each registered class that is taken counts: (1, ...), or a row per class."""
 
 
 def count_image(
@@ -49,15 +50,15 @@ def count_image(
     if classes > 1:
         soft = maps_of_classes(prediction, target, classes, conventions.ignore_index)
     maps = as_maps(*soft, normalize=conventions.normalize, ignore_index=conventions.ignore_index)
-    kinds = {"soft": maps}
+    kinds = dict.fromkeys(get_args(OfClasses), maps)
     if classes > 1:
         winner = prediction.argmax(dim=1) == torch.arange(classes, device=target.device).view(-1, 1, 1)
         kinds["hard"] = as_maps(winner.float(), soft[1], ignore_index=conventions.ignore_index)
-    counts = {cls.count: cls.count(kinds[kind], conventions) for cls, kind in _taken(classes)}
+    counts = [cls.count(kinds[cls.of_classes], conventions) for cls in _taken(classes, conventions)]
     foreground = maps.foreground[1:] if classes > 1 else maps.foreground
     pixels = target.numel() if maps.valid is None else int(maps.valid[0].sum())
     height, width = target.shape[1:]
-    return ImageCounts(name, (height, width), int(foreground.sum()) / max(pixels, 1), counts)
+    return ImageCounts(name, height, width, int(foreground.sum()) / max(pixels, 1), counts)
 
 
 def scores_of(
@@ -78,29 +79,30 @@ def scores_of(
     return Scores.merge(parts)
 
 
-def _taken(classes: int) -> list[tuple[type[Measuring], str]]:
-    """Return the classes of measures that are taken, and of which kind of map."""
-    if classes == 1:
-        return [(cls, "soft") for cls in measuring_classes()]
-    return [(cls, cls.of_classes) for cls in measuring_classes() if cls.of_classes]
+def _taken(classes: int, conventions: Conventions) -> list[type[Measuring]]:
+    """Return the classes of measures that are taken."""
+    return [cls for cls in measuring_classes(conventions.further) if classes == 1 or cls.of_classes]
 
 
 def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: Sequence[str]) -> Scores:
     classes = len(class_names)
-    sizes = np.array([image.size for image in images], dtype=np.float64)
-    foreground = np.array([image.foreground for image in images])
-    facts: dict[str, Array] = {"height": sizes[:, 0], "width": sizes[:, 1], "foreground": foreground}
+    facts = {name: np.array([getattr(image, name) for image in images], dtype=np.float64) for name in FACTS}
     columns: dict[str, Array] = {}
     curves: dict[str, Array] = {}
-    taken = [cls for cls, _ in _taken(classes)]
-    for cls in taken:
-        values = cls.values(torch.cat([image.counts[cls.count] for image in images]), conventions)
+    taken = _taken(classes, conventions)
+    for cls, counts in zip(taken, zip(*(image.counts for image in images), strict=True), strict=True):
+        values = cls.values(torch.cat(counts), conventions)
         columns |= {name: value.numpy() for name, value in values.columns.items()}
         curves |= {name: value.numpy() for name, value in values.curves.items()}
     measures = tuple(measure for cls in taken for measure in cls.measures if measure.name in columns)
     if classes > 1:
         columns = _by_class(columns, {measure.name for measure in measures}, class_names)
-    settings = asdict(conventions) | {"cuts": list(conventions.cuts)}  # as JSON has it
+    settings = asdict(conventions) | {
+        "cuts": list(conventions.cuts),
+        "further": list(conventions.further),
+    }  # as in JSON
+    if not conventions.further:
+        del settings["further"]  # as in what was scored before there were any
     return Scores([image.name for image in images], facts | columns, curves, measures, settings)
 
 
@@ -111,7 +113,6 @@ def _by_class(columns: dict[str, Array], measures: set[str], class_names: Sequen
     means = {}
     for name in measures & each.keys():
         each[name] = np.where(nowhere, np.nan, each[name])
-        known = ~np.isnan(each[name])
-        means[name] = np.where(known, each[name], 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        means[name] = np.nan_to_num(mean_of_known(each[name].T))
     split = {f"{name}/{label}": each[name][:, i] for name in each for i, label in enumerate(class_names)}
     return {name: means[name] for name in each if name in means} | split

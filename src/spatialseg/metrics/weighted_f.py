@@ -1,23 +1,16 @@
-"""The weighted F-measure, averaged over images."""
+"""The weighted F-measure, averaged over images, as a `torchmetrics` class."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
-from spatialseg.functional.arrays import stack
-from spatialseg.functional.dispatch import quick
-from spatialseg.functional.maps import Maps, as_maps
-from spatialseg.functional.one_vs_rest import maps_of_classes
-from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
-from spatialseg.metrics.base import ImageMean, check_classes
+from spatialseg.functional.maps import Maps
+from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.conventions import Conventions, EmptyTarget
-from spatialseg.metrics.registry import ImageValues, OfClasses, register_measure
-from spatialseg.scores import Measure
+from spatialseg.metrics.measures import WeightedF, weighted_values
 
 
-@register_measure(Measure("weighted_f", "Fw"))
 class WeightedFMeasure(ImageMean):
     r"""Average the weighted F-measure of Margolin et al. (*How to Evaluate Foreground Maps?*, CVPR 2014) over images.
 
@@ -55,8 +48,7 @@ class WeightedFMeasure(ImageMean):
         0.768816
     """
 
-    plot_legend_name = "Class"
-    of_classes: ClassVar[OfClasses] = "soft"
+    names = ("weighted_f", "weighted_precision", "weighted_recall")
 
     def __init__(
         self,
@@ -71,87 +63,30 @@ class WeightedFMeasure(ImageMean):
         **kwargs: Any,
     ) -> None:
         conventions = Conventions(normalize, beta2, empty_target=empty_target, ignore_index=ignore_index)
-        check_classes(classes, average)
-        super().__init__(conventions, (classes,), (classes, 3), (classes,), **kwargs)
-        self.classes = classes
-        self.average = average
+        super().__init__(WeightedF, conventions, classes, average, **kwargs)
         self.components = components
         self._warned = False
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Score a batch.
-
-        Args:
-            prediction: Probabilities in [0, 1] (or uint8 grey levels), (N, H, W) or (N, 1, H, W); (N, C, H, W) with
-                C = `classes` > 1.
-            target: Ground truth of values 0, 1 and `ignore_index`, (N, H, W) or (N, 1, H, W). With several classes the
-                class index, (N, H, W), or for multi-label 0 and 1 per class, (N, C, H, W).
-
-        Raises:
-            ValueError: The shapes do not fit, a prediction holds NaN or leaves [0, 1], or a target holds another value.
-        """
-        used = self.conventions
-        if self.classes > 1:
-            prediction, target = maps_of_classes(prediction, target, self.classes, used.ignore_index)
-        maps = as_maps(prediction, target, normalize=used.normalize, ignore_index=used.ignore_index)
-        counts = self.count(maps, used)
-        values, empty = _scored(counts, used)
-        if empty:
-            self._warn()
-        values = values.view(-1, self.classes, 3)
-        self._accumulate(values, ~values[..., 0].isnan() if empty else None)
-
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
-        """Return the weighted sums, and where it matters whether any prediction reaches the threshold, (N, 3 or 4)."""
-        counts = stack(weighted_counts_of(maps))
-        if conventions.empty_target != "strict":
-            return counts
-        loud = maps.reaches(conventions.threshold)
-        loud = loud if maps.valid is None else loud & maps.valid
-        return torch.cat([counts, loud.flatten(1).any(dim=1, keepdim=True).to(counts)], dim=1)
-
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
-        """Return the weighted F-measure of each image, NaN for those that are left out."""
-        return ImageValues({"weighted_f": _scored(counts, conventions)[0][:, 0].double()})
-
     def compute(self) -> Tensor | dict[str, Tensor]:
         """Return the average over the images counted: a scalar, or (C,) with `average="none"`; NaN if there is none."""
-        values = self._mean()
-        if self.classes == 1:
-            values = values[0]
-        elif self.average == "macro":
-            values = values.nanmean(dim=0)
-        if not self.components:
-            return values[..., 0]
-        names = ("weighted_f", "weighted_precision", "weighted_recall")
-        return dict(zip(names, values.unbind(dim=-1), strict=True))
+        values = {name: self._over_classes(self._mean(name)) for name in self.names}
+        return values if self.components else values["weighted_f"]
 
-    def _warn(self) -> None:
+    def _values(self, maps: Maps) -> Tensor:
+        counts = WeightedF.count(maps, self.conventions)
         used = self.conventions.empty_target
-        if self._warned or (self.classes > 1 and used == "skip"):  # few images show every class
-            return
-        self._warned = True
-        meaning = {
-            "skip": "such images are not counted",
-            "zero": "such images score 0 whatever the prediction",
-            "strict": "such images score 1 if the prediction is empty too, else 0",
-        }
-        rank_zero_warn(
-            "A target without foreground has no weighted F-measure; with "
-            f'empty_target="{used}" {meaning[used]}. '
-            "If your masks are not empty, check that foreground is 1 in them.",
-            UserWarning,
-        )
-
-
-def _scored(counts: Tensor, conventions: Conventions) -> tuple[Tensor, bool]:
-    """Return F, precision and recall, (N, 3), from what `count` returned, and whether any image has no foreground."""
-    sums = counts[:, :3].T
-    values = stack(f_measure_from_counts(WeightedCounts(*quick(sums)), conventions.beta2))
-    empty = sums[2] == 0
-    if conventions.empty_target == "skip":
-        return values, bool(empty.any())
-    score = 0 * sums[2] if conventions.empty_target == "zero" else 1 - counts[:, 3]
-    return torch.where(empty[:, None], score[:, None].to(values), values), bool(empty.any())
+        # Of several classes few images show every one.
+        if not self._warned and not (self.classes > 1 and used == "skip") and bool((counts[:, 2] == 0).any()):
+            self._warned = True
+            meaning = {
+                "skip": "such images are not counted",
+                "zero": "such images score 0 whatever the prediction",
+                "strict": "such images score 1 if the prediction is empty too, else 0",
+            }
+            rank_zero_warn(
+                "A target without foreground has no weighted F-measure; with "
+                f'empty_target="{used}" {meaning[used]}. '
+                "If your masks are not empty, check that foreground is 1 in them.",
+                UserWarning,
+            )
+        return weighted_values(counts, self.conventions)

@@ -1,0 +1,281 @@
+"""What is measured: of each family what is counted in an image and what follows, in the order in which tables print."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from spatialseg.functional.alignment import alignment_from_counts
+from spatialseg.functional.arrays import stack
+from spatialseg.functional.boundary import (
+    boundary_f_from_counts,
+    boundary_iou_from_counts,
+    boundary_region_counts_of,
+    contour_counts_of,
+)
+from spatialseg.functional.dispatch import quick
+from spatialseg.functional.error import mean_absolute_error_of
+from spatialseg.functional.iou import overlap_counts
+from spatialseg.functional.maps import Maps, masks_at, plain_scale
+from spatialseg.functional.multiscale import cell_counts_of, multiscale_iou_from_counts
+from spatialseg.functional.saliency_f import saliency_f_from_counts
+from spatialseg.functional.size_invariant import size_invariant_error_of, size_invariant_f_of
+from spatialseg.functional.structure import quadrant_sums_of, structure_measure_from_sums
+from spatialseg.functional.thresholds import level_histograms_of, threshold_counts_from_histograms
+from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.registry import ImageValues, Measuring, register_measure
+from spatialseg.scores import Measure
+
+
+@register_measure(Measure("weighted_f", "Fw"), metric="spatialseg.metrics.weighted_f.WeightedFMeasure")
+class WeightedF(Measuring):
+    """The weighted F-measure (Margolin et al., CVPR 2014)."""
+
+    of_classes = "soft"
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the weighted sums, and where it matters whether any prediction reaches the threshold, (N, 3 or 4)."""
+        counts = stack(weighted_counts_of(maps))
+        if conventions.empty_target != "strict":
+            return counts
+        loud = maps.reaches(conventions.threshold)
+        loud = loud if maps.valid is None else loud & maps.valid
+        return torch.cat([counts, loud.flatten(1).any(dim=1, keepdim=True).to(counts)], dim=1)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the weighted F-measure of each image, NaN for those that are left out."""
+        return ImageValues({"weighted_f": weighted_values(counts, conventions)[:, 0].double()})
+
+
+def weighted_values(counts: Tensor, conventions: Conventions) -> Tensor:
+    """Return weighted F, precision and recall, (N, 3), from what `WeightedF.count` returned."""
+    sums = counts[:, :3].T
+    values = stack(f_measure_from_counts(WeightedCounts(*quick(sums)), conventions.beta2))
+    if conventions.empty_target == "skip":
+        return values
+    score = 0 * sums[2] if conventions.empty_target == "zero" else 1 - counts[:, 3]
+    return torch.where((sums[2] == 0)[:, None], score[:, None].to(values), values)
+
+
+@register_measure(Measure("weighted_f_cut", "Fw cut"), metric="")
+class CutWeightedF(Measuring):
+    """The weighted F-measure of the map cut at one threshold, and how it goes over several.
+
+    A map that is sharp scores higher than a soft one of the same shapes. Cut at the threshold that is best on the
+    validation images, both are masks, and what is left is where they are. Nothing is counted where `Conventions.cuts`
+    is empty.
+    """
+
+    of_classes = "hard"
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the weighted sums at each threshold, (N, cuts, 3)."""
+        sums = []
+        for threshold in conventions.cuts:
+            predicted = maps.reaches(threshold).float()
+            cut = replace(maps, source=predicted, scale=plain_scale(predicted), stretched=False)
+            sums.append(stack(weighted_counts_of(cut)).double())
+        return torch.stack(sums, dim=1) if sums else torch.zeros(len(maps.source), 0, 3)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the value at `Conventions.cut` and the curve, (N, cuts), of each image."""
+        if not conventions.cuts:
+            return ImageValues({})
+        loud = counts[..., :1] + counts[..., 1:2] > 0
+        flat = torch.cat([counts, loud], dim=2).flatten(0, 1)
+        curve = weighted_values(flat, conventions)[:, 0].view(counts.shape[:2])
+        cut = conventions.cuts.index(conventions.cut)
+        return ImageValues({"weighted_f_cut": curve[:, cut]}, {"weighted_f": curve})
+
+
+@register_measure(Measure("s_measure", "S"), metric="spatialseg.metrics.classes.StructureMeasure")
+class Structure(Measuring):
+    """The S-measure (Fan et al., ICCV 2017)."""
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the sums over the four parts of each image, (N, 2, 2, 2, 3)."""
+        return quadrant_sums_of(maps)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the S-measure of each image."""
+        return ImageValues({"s_measure": structure_measure_from_sums(counts, conventions.alpha)})
+
+
+class Thresholded(Measuring):
+    """The base of families of an adaptive threshold and 256 fixed ones, which are counted together."""
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
+        return level_histograms_of(maps)
+
+
+def thresholded(letter: str) -> tuple[Measure, ...]:
+    """Return the measures of such a family: at the adaptive threshold, mean and maximum of the curve over the fixed."""
+    curve = letter.lower()
+    return (
+        Measure(f"{curve}_adaptive", f"{letter} adp"),
+        Measure(f"{curve}_mean", f"{letter} mean"),
+        Measure(f"{curve}_max", f"{letter} max", "higher", "mean curve", (curve,)),
+    )
+
+
+def thresholded_values(letter: str, adaptive: Tensor, curve: Tensor, **curves: Tensor) -> ImageValues:
+    """Return their values from those at the thresholds, (N,) and (N, 256)."""
+    name = letter.lower()
+    columns = {f"{name}_adaptive": adaptive, f"{name}_mean": curve.mean(dim=1), f"{name}_max": curve.amax(dim=1)}
+    return ImageValues(columns, {name: curve, **curves})
+
+
+@register_measure(*thresholded("E"), metric="spatialseg.metrics.classes.EnhancedAlignmentMeasure")
+class EnhancedAlignment(Thresholded):
+    """The E-measure (Fan et al., IJCAI 2018)."""
+
+    curves = ("e",)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return values and curve of each image."""
+        return thresholded_values("E", **alignment_from_counts(threshold_counts_from_histograms(counts))._asdict())
+
+
+@register_measure(*thresholded("F"), metric="spatialseg.metrics.classes.SaliencyFMeasure")
+class SaliencyF(Thresholded):
+    """The F-measure of thresholded maps (Achanta et al., CVPR 2009)."""
+
+    curves = ("f", "precision", "recall")
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return values and curves of each image."""
+        f = saliency_f_from_counts(threshold_counts_from_histograms(counts), conventions.curve_beta2)
+        return thresholded_values("F", **f._asdict())
+
+
+@register_measure(Measure("mae", "MAE", "lower"), metric="spatialseg.metrics.classes.MeanAbsoluteError")
+class AbsoluteError(Measuring):
+    """The mean absolute error (Perazzi et al., CVPR 2012)."""
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the error itself, (N,)."""
+        return mean_absolute_error_of(maps)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return it under its name."""
+        return ImageValues({"mae": counts})
+
+
+@register_measure(
+    Measure("iou", "IoU", "higher", "data set", ("intersection", "union")), metric="spatialseg.metrics.classes.MeanIoU"
+)
+class Overlap(Measuring):
+    """Intersection over union, of the data set."""
+
+    of_classes = "hard"
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the pixels in the intersection and in the union of each image's masks, (N, 2)."""
+        return overlap_counts(*masks_at(maps, conventions.threshold)).T
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return them under their names, and each image's own IoU, 1 where both masks are empty."""
+        intersection, union = counts.double().T
+        iou = torch.where(union > 0, intersection / union, 1.0)
+        return ImageValues({"iou": iou, "intersection": intersection, "union": union})
+
+
+@register_measure(Measure("boundary_iou", "bIoU"), metric="spatialseg.metrics.classes.BoundaryIoU")
+class BoundaryOverlap(Measuring):
+    """The Boundary IoU (Cheng et al., CVPR 2021)."""
+
+    of_classes = "hard"
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return intersection and union of the boundary regions, (N, 2)."""
+        return boundary_region_counts_of(*masks_at(maps, conventions.threshold), conventions.dilation_ratio).T
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the Boundary IoU of each image."""
+        return ImageValues({"boundary_iou": boundary_iou_from_counts(counts.T)})
+
+
+@register_measure(Measure("boundary_f", "bF"), metric="spatialseg.metrics.classes.BoundaryFMeasure")
+class BoundaryF(Measuring):
+    """The boundary F-measure (Perazzi et al., CVPR 2016)."""
+
+    of_classes = "hard"
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return pixels of the contours and of those that match, (N, 4)."""
+        return contour_counts_of(*masks_at(maps, conventions.threshold), conventions.tolerance_ratio).T
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the boundary F-measure of each image."""
+        return ImageValues({"boundary_f": boundary_f_from_counts(counts.T).f})
+
+
+@register_measure(Measure("multiscale_iou", "MSIoU"))
+class MultiscaleIoU(Measuring):
+    """The multi-scale IoU (Ahmadzadeh et al., ICIP 2021)."""
+
+    on_request = True
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the cells with both edges and with a true edge at each scale, (N, 10, 2)."""
+        return cell_counts_of(*masks_at(maps, conventions.threshold))
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return the multi-scale IoU of each image."""
+        return ImageValues({"multiscale_iou": multiscale_iou_from_counts(counts)})
+
+
+@register_measure(Measure("si_mae", "SI-MAE", "lower"))
+class SizeInvariantError(Measuring):
+    """The size-invariant mean absolute error (Li et al., ICML 2024)."""
+
+    on_request = True
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the error itself, (N,)."""
+        return size_invariant_error_of(maps)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return it under its name."""
+        return ImageValues({"si_mae": counts})
+
+
+@register_measure(Measure("si_f_mean", "SI-F mean"), Measure("si_f_max", "SI-F max", "higher", "mean curve", ("si_f",)))
+class SizeInvariantF(Measuring):
+    """The size-invariant F-measure (Li et al., ICML 2024)."""
+
+    on_request = True
+    curves = ("si_f",)
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the curve itself, (N, 256)."""
+        return size_invariant_f_of(maps, conventions.curve_beta2)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return its mean and maximum, and the curve."""
+        return ImageValues({"si_f_mean": counts.mean(dim=1), "si_f_max": counts.amax(dim=1)}, {"si_f": counts})

@@ -1,0 +1,75 @@
+"""Measures on request, against PySODMetrics on real masks."""
+
+import numpy as np
+import py_sod_metrics
+import pytest
+import torch
+
+from spatialseg.functional import multiscale_iou, size_invariant_error, size_invariant_f_measure
+from spatialseg.metrics import available_measures
+from spatialseg.metrics.conventions import Conventions
+from spatialseg.metrics.images import count_image, scores_of
+
+
+def draw(count=12):
+    """Return maps of several objects, large and tiny, with what was missed and imagined; one of tiny ones alone."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        mask = np.zeros(rng.integers(60, 120, 2), bool)
+        for _ in range(index % 4 + 1):
+            row, column = (int(rng.integers(0, side - 9)) for side in mask.shape)
+            height, width = rng.integers(2, 7 if index == 3 else 40, 2)
+            mask[row : row + height, column : column + width] = True
+        soft = np.roll(mask, 3, axis=index % 2) * rng.integers(90, 255) * (rng.random(mask.shape) < 0.95)
+        yield (soft + rng.integers(0, 40, mask.shape)).clip(0, 255).astype(np.uint8), mask.astype(np.uint8) * 255
+
+
+def test_size_invariant_measures_are_those_of_pysodmetrics():
+    handler = py_sod_metrics.FmeasureHandler(beta=0.3, with_dynamic=True, with_adaptive=False)
+    error, f = py_sod_metrics.SizeInvarianceMAE(), py_sod_metrics.SizeInvarianceFmeasureV2({"f": handler})
+    errors, curves = [], []
+    for grey, mask in draw():
+        error.step(grey, mask)
+        f.step(grey, mask)
+        pair = torch.tensor(grey)[None], torch.tensor(mask > 128)[None]
+        errors.append(size_invariant_error(*pair, normalize=True).item())
+        curves.append(size_invariant_f_measure(*pair, normalize=True)[0])
+    np.testing.assert_allclose(errors, error.maes, atol=1e-12)
+    expected = [each.mean(axis=0)[::-1] for each in f.get_results()["f"]["dynamic"]]
+    np.testing.assert_allclose(torch.stack(curves), expected, atol=1e-12)
+
+
+def test_multiscale_iou_is_that_of_pysodmetrics(monkeypatch):
+    # It sums edges in half precision, which is exact up to 2048 of them: these masks have fewer.
+    monkeypatch.setattr(np, "trapz", np.trapezoid if hasattr(np, "trapezoid") else np.trapz, raising=False)
+    theirs = py_sod_metrics.MSIoU(with_dynamic=False, with_adaptive=False, with_binary=True)
+    found = []
+    for grey, mask in draw():
+        theirs.step(grey / 255, mask > 128, normalize=False)
+        found.append(multiscale_iou(torch.tensor(grey)[None], torch.tensor(mask > 128)[None]).item())
+    np.testing.assert_allclose(found, theirs.binary_results, atol=1e-7)
+
+
+def test_ignored_pixels_take_no_part_and_an_image_may_be_empty():
+    (grey, mask), *_ = draw()
+    target = torch.tensor(mask > 128).long()[None]
+    target[:, :, -8:] = 255
+    spoilt = torch.tensor(grey)[None].clone()
+    spoilt[:, :, -8:] = 255
+    for measure in (size_invariant_error, size_invariant_f_measure, multiscale_iou):
+        assert torch.equal(measure(torch.tensor(grey)[None], target), measure(spoilt, target))
+    nothing = torch.zeros(1, 9, 9)
+    assert size_invariant_error(nothing + 0.25, nothing).item() == 0.25
+    assert size_invariant_f_measure(nothing, nothing).sum() == 0 and multiscale_iou(nothing, nothing).item() == 1
+
+
+def test_they_are_taken_on_request():
+    images = [(str(place), torch.tensor(grey), torch.tensor(mask > 128)) for place, (grey, mask) in enumerate(draw(3))]
+    plain = scores_of([count_image(*each) for each in images])
+    conventions = Conventions(further=("si_f_max", "multiscale_iou"))
+    scores = scores_of([count_image(*each, conventions) for each in images], conventions)
+    assert list(scores.figures()) == [*plain.figures(), "multiscale_iou", "si_f_mean", "si_f_max"]
+    assert scores.conventions["further"] == ["si_f_max", "multiscale_iou"] and "further" not in plain.conventions
+    assert "si_mae" not in available_measures() and "si_mae" in available_measures(further=True)
+    with pytest.raises(ValueError, match="no measure named nosuch; there are: weighted_f"):
+        count_image(*images[0], Conventions(further=("nosuch",)))
