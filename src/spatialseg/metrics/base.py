@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from spatialseg.functional.arrays import tensor, where
+from spatialseg.functional.dispatch import quick
 from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
 from spatialseg.metrics.conventions import DEFAULT, Conventions
@@ -124,9 +126,10 @@ class ImageMean(Metric):
 
     def _add(self, values: Tensor) -> None:
         """Add the values of some images, (N, C, values)."""
-        left_out = values[..., :1].isnan()
-        self.total = self.total + values.masked_fill(left_out, 0).sum(dim=0, dtype=torch.float64).to(self.total.device)
-        self.images = self.images + (~left_out[..., 0]).sum(dim=0).to(self.images.device)
+        array = quick(values.detach().double())
+        counted = array[..., :1] == array[..., :1]  # not NaN
+        self.total = self.total + tensor(where(counted, array, 0.0).sum(axis=0)).to(self.total.device)
+        self.images = self.images + tensor(counted[..., 0].sum(axis=0)).to(self.images.device)
 
     def _mean(self, name: str, over: str = "") -> Tensor:
         """Return what is summed under a name per image, or per sum of another name, (C,)."""

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
+from spatialseg.functional.dispatch import quick
 from spatialseg.functional.maps import Maps
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.conventions import Conventions, EmptyTarget
@@ -76,7 +77,7 @@ class WeightedFMeasure(ImageMean):
         counts = WeightedF.count(maps, self.conventions)
         used = self.conventions.empty_target
         # Of several classes few images show every one.
-        if not self._warned and not (self.classes > 1 and used == "skip") and bool((counts[:, 2] == 0).any()):
+        if not self._warned and not (self.classes > 1 and used == "skip") and bool((quick(counts)[:, 2] == 0).any()):
             self._warned = True
             meaning = {
                 "skip": "such images are not counted",
