@@ -23,12 +23,12 @@ TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .known train test lint predict export score compare leet sync notebook evidence tables bench bench-train fidelity chaos soak clean
+.PHONY: help setup .known train test test-examples lint predict export score compare leet sync notebook evidence tables bench bench-train fidelity chaos soak clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [VARIABLE=...]"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-13s %s\n' "$$name" "$$what"; done
 	@echo
 	@echo "  EXP    experiment, now $(EXP); there are: $(EXPERIMENTS)"
 	@echo "  DATA   data set, now $(DATA); there are: $(DATASETS)"
@@ -64,6 +64,14 @@ train: .known $(STAMP) ## Train experiment EXP on DATA, test it, and say where t
 
 test: $(STAMP) lint ## Lint, type-check and run the tests; ARGS goes to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+EXAMPLES := .venv/examples
+SITE = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+test-examples: $(STAMP) ## Run all examples, in an environment that adds MONAI and Hugging Face to .venv
+	@test -x $(EXAMPLES)/bin/python || $(BIN)/python -m venv $(EXAMPLES)
+	@echo "import site; site.addsitedir('$$($(BIN)/python $(SITE))')" > "$$($(EXAMPLES)/bin/python $(SITE))/spatialseg.pth"
+	@$(EXAMPLES)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[examples]'
+	@$(EXAMPLES)/bin/python -m pytest -n 0 tests/test_examples.py $(ARGS)
 
 lint: $(STAMP) ## Check style and types only
 	@$(BIN)/ruff check .

@@ -141,5 +141,5 @@ def test_command_shows_what_holds_and_what_fails(capsys):
 
 
 def test_compiled_loss_is_compared():
-    (binary, several) = (finding for finding in check_loss("floss", compiled=True) if "compile" in finding.check)
-    assert binary.verdict == several.verdict == "holds"
+    (found,) = (finding for finding in check_loss("bce", compiled=True) if "compile" in finding.check)
+    assert found.verdict == "holds"

@@ -324,10 +324,10 @@ def _published_counts_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) ->
 
 
 def _published_counts_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
-    weights, importance = _K, kernels.common.importance_table(np.float64)
-    sums = per_image(kernels.weighted.weighted_counts, source, scale, mask, weights, importance)
-    # Summed in float64, then rounded to float32 unless the prediction has more than that.
-    return gathered(sums, np.float32 if scale.dtype is torch.float32 else np.float64)
+    # Summed in float64; all else, the result too, in the prediction's precision, float64 for grey levels.
+    dtype = np.float32 if scale.dtype is torch.float32 else np.float64
+    importance = kernels.common.importance_table(dtype)
+    return gathered(per_image(kernels.weighted.weighted_counts, source, scale, mask, _K, importance), dtype)
 
 
 _K = np.array(_gaussian(7, 5.0))

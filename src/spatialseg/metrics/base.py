@@ -4,12 +4,13 @@ import zlib
 from dataclasses import astuple
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from spatialseg.conventions import DEFAULT, Conventions
+from spatialseg.functional.arrays import tensor, where
+from spatialseg.functional.dispatch import quick
 from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
 from spatialseg.metrics.registry import Measuring
@@ -125,14 +126,10 @@ class ImageMean(Metric):
 
     def _add(self, values: Tensor) -> None:
         """Add the values of some images, (N, C, values)."""
-        total = values.sum(dim=0, dtype=torch.float64)
-        count: Tensor | int = len(values)
-        if total.device.type != "cpu" or np.isnan(total.numpy()[:, 0]).any():
-            left_out = values[..., 0].isnan()
-            total = values.masked_fill(left_out[..., None], 0).sum(dim=0, dtype=torch.float64)
-            count = (~left_out).sum(dim=0).to(self.images.device)
-        self.total = self.total + total.to(self.total.device)
-        self.images = self.images + count
+        array = quick(values.detach().double())
+        counted = array[..., :1] == array[..., :1]  # not NaN
+        self.total = self.total + tensor(where(counted, array, 0.0).sum(axis=0)).to(self.total.device)
+        self.images = self.images + tensor(counted[..., 0].sum(axis=0)).to(self.images.device)
 
     def _mean(self, name: str, over: str = "") -> Tensor:
         """Return what is summed under a name per image, or per sum of another name, (C,)."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spatialseg.conventions import Conventions
 from spatialseg.functional.alignment import alignment_from_counts
-from spatialseg.functional.arrays import stack
+from spatialseg.functional.arrays import stack, tensor
 from spatialseg.functional.boundary import (
     boundary_f_from_counts,
     boundary_iou_from_counts,
@@ -52,12 +52,13 @@ class WeightedF(Measuring):
 
 def weighted_values(counts: Tensor, conventions: Conventions) -> Tensor:
     """Return weighted F, precision and recall, (N, 3), from what `WeightedF.count` returned."""
-    sums = counts[:, :3].T
-    values = stack(f_measure_from_counts(WeightedCounts(*quick(sums)), conventions.beta2))
-    if conventions.empty_target == "skip":
+    sums = WeightedCounts(*quick(counts).T[:3])
+    values = stack(f_measure_from_counts(sums, conventions.beta2))
+    empty = sums.positives == 0
+    if conventions.empty_target == "skip" or not empty.any():
         return values
-    score = 0 * sums[2] if conventions.empty_target == "zero" else 1 - counts[:, 3]
-    return torch.where((sums[2] == 0)[:, None], score[:, None].to(values), values)
+    score = 0 * counts[:, 2] if conventions.empty_target == "zero" else 1 - counts[:, 3]
+    return torch.where(tensor(empty)[:, None], score[:, None].to(values), values)
 
 
 @register_measure(Measure("weighted_f_cut", "Fw cut"), metric="")

@@ -6,6 +6,7 @@ from torch import Tensor
 from torchmetrics.utilities.prints import rank_zero_warn
 
 from spatialseg.conventions import Conventions, EmptyTarget
+from spatialseg.functional.dispatch import quick
 from spatialseg.functional.maps import Maps
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.measures import WeightedF, weighted_values
@@ -76,7 +77,7 @@ class WeightedFMeasure(ImageMean):
         counts = WeightedF.count(maps, self.conventions)
         used = self.conventions.empty_target
         # Of several classes few images show every one.
-        if not self._warned and not (self.classes > 1 and used == "skip") and bool((counts[:, 2] == 0).any()):
+        if not self._warned and not (self.classes > 1 and used == "skip") and bool((quick(counts)[:, 2] == 0).any()):
             self._warned = True
             meaning = {
                 "skip": "such images are not counted",
