@@ -37,7 +37,7 @@ class ShardDataset(Dataset[Sample]):
         self.classes = classes
         try:
             shards = json.loads((folder / "index.json").read_text())["chunks"]
-            self.length = sum(shard["chunk_size"] for shard in shards)
+            self.length: int = sum(shard["chunk_size"] for shard in shards)
             for shard in shards:
                 if (folder / shard["filename"]).stat().st_size < shard["chunk_bytes"]:
                     raise DataError(f"{folder / shard['filename']} is cut short; copy it again")
