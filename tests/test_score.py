@@ -231,3 +231,93 @@ def test_masks_of_zeros_and_ones(files):
 def test_workers_change_nothing(files):
     one, two = (score({"good": files / "good"}, {"gt": files / "gt"}, workers=count)[0] for count in (1, 3))
     assert one.scores.figures() == two.scores.figures() and one.scores.names == two.scores.names
+
+
+def arguments(files, *names, gt="gt"):
+    return ["--pred", *(str(files / name) for name in names), "--gt", str(files / gt), "--out", str(files / "out")]
+
+
+def test_names_have_prefixes_and_suffixes(files, capsys):
+    for path in (files / "good").iterdir():
+        (files / "named").mkdir(exist_ok=True)
+        (files / "named" / f"x_{path.stem}_sal.png").write_bytes(path.read_bytes())
+        write(files / "named", f"x_{path.stem}_edge.png", np.zeros((4, 4), np.uint8))
+        write(files / "truth", f"{path.stem}_gt.png", read_map(files / "gt" / path.name))
+    drawn_not = ["--figures", "none", "--sheet", "0"]
+    affixes = ["--pred-prefix", "x_", "--pred-suffix", "_sal", "--gt-suffix", "_gt"]
+    main([*arguments(files, "named", gt="truth"), *affixes, *drawn_not])
+    (expected,) = score({"good": files / "good"}, {"gt": files / "gt"})
+    found = Scores.load(files / "out", "images_named_truth")
+    assert found.names == expected.scores.names and found.figures() == expected.scores.figures()
+    with pytest.raises(SystemExit):
+        main([*arguments(files, "named", gt="truth"), "--pred-suffix", "_nosuch"])
+    assert "named holds no image called …_nosuch" in capsys.readouterr().err
+
+
+def test_one_yaml_names_methods_and_data_sets(files, capsys):
+    for name in "012":
+        write(files / "all" / "one", f"{name}_sal.png", read_map(files / "good" / f"{name}.png"))
+        write(files / "one", f"{name}.png", read_map(files / "gt" / f"{name}.png"))
+    (files / "all" / "six").mkdir()
+    for path in (files / "good").iterdir():
+        (files / "all" / "six" / f"{path.stem}_sal.png").write_bytes(path.read_bytes())
+    config = files / "sets.yaml"
+    config.write_text(
+        "datasets: {one: one, six: {folder: gt}}\n"
+        "methods:\n"
+        "  good: {folder: all, suffix: _sal}\n"
+        "  other: {one: {folder: all/one, suffix: _sal}, six: bad}\n"
+    )
+    command = ["--config", str(config), "--out", str(files / "out"), "--figures", "none", "--sheet", "0"]
+    main(command)
+    rows = json.loads((files / "out" / "scores.json").read_text())["rows"]
+    assert [(row["method"], row["dataset"], row["images"]) for row in rows] == [
+        ("good", "one", "3/3"),
+        ("other", "one", "3/3"),
+        ("good", "six", "6/6"),
+        ("other", "six", "6/6"),
+    ]
+    (expected,) = score({"bad": files / "bad"}, {"gt": files / "gt"})
+    assert rows[0]["mae"] == rows[1]["mae"] and rows[3]["mae"] == expected.scores.figures()["mae"]
+    for text, message in (
+        ("datasets: {one: one}", "by name where"),
+        ("datasets: {one: one}\nmethods: {good: {folder: all, sufix: _sal}}", "got {'folder': 'all', 'sufix': '_sal'}"),
+        ("datasets: {one: one}\nmethods: {good: {oen: all}}", "no data set 'oen', did you mean 'one'?"),
+        ("datasets: {one: one, six: gt}\nmethods: {good: {six: good}}", "good has no maps for one, only for six"),
+        ("datasets: [", "cannot be read"),
+    ):
+        config.write_text(text)
+        with pytest.raises(SystemExit):
+            main(command)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--pred", "good", "--config", str(config)])
+    assert "with --pred and --gt or with --config" in capsys.readouterr().err
+
+
+def test_intervals_and_differences_to_one_method(files, capsys):
+    (files / "bad" / "0.png").unlink()
+    command = [*arguments(files, "good", "bad"), "--missing", "skip", "--figures", "none", "--sheet", "0"]
+    main([*command, "--intervals", "--against", "bad"])
+    assert "Difference to bad on gt, 5 images" in capsys.readouterr().out
+    figures = {row["method"]: row for row in json.loads((files / "out" / "scores.json").read_text())["rows"]}
+    intervals = json.loads((files / "out" / "intervals.json").read_text())["rows"]
+    assert len(intervals) == 2 * len(available_measures()) - 2  # none for the cut, which is not taken
+    for row in intervals:
+        assert row["low"] <= row["value"] <= row["high"]
+    mae = {row["method"]: row for row in intervals if row["measure"] == "MAE ↓"}
+    rng, values = np.random.default_rng(1), Scores.load(files / "out", "images_good_gt").columns["mae"]
+    drawn = np.quantile(rng.choice(values, (40_000, len(values))).mean(axis=1), [0.025, 0.975])
+    assert mae["good"]["value"] == figures["good"]["mae"]
+    assert [mae["good"]["low"], mae["good"]["high"]] == pytest.approx(drawn, rel=0.02)
+    (row,) = (
+        each
+        for each in json.loads((files / "out" / "differences_gt.json").read_text())["rows"]
+        if each["measure"] == "MAE ↓"
+    )
+    common = [Scores.load(files / "out", f"images_{name}_gt").take(list("12345")) for name in ("good", "bad")]
+    assert row["run"] == "good"
+    assert row["difference"] == pytest.approx(common[0].figures()["mae"] - common[1].figures()["mae"], abs=1e-12)
+    with pytest.raises(SystemExit):
+        main([*command, "--against", "nobody"])
+    assert "--against names one of two methods or more, got 'nobody' of good, bad" in capsys.readouterr().err

@@ -192,15 +192,15 @@ def examples(entries: Sequence[Entry], count: int) -> list["Example"]:
     """
     shown, classes = photographs(entries, extremes(ranked(entries), count))
     from spatialseg.report.anatomy import dissect, draw_anatomy, weigh
-    from spatialseg.report.page import Example
+    from spatialseg.report.page import Example, Picture
     from spatialseg.report.sheet import coloured, map_pixels
 
-    found = []
+    found, exact = [], classes > 1
     for one in shown:
-        pictures = [("image", one.image), ("ground truth", map_pixels(one.mask, classes))]
+        pictures = [Picture("image", one.image), Picture("ground truth", map_pixels(one.mask, classes), exact)]
         anatomies = []
         for index, (title, values) in enumerate(maps_of(entries, one, classes)):
-            pictures.append((title, map_pixels(values, classes)))
+            pictures.append(Picture(title, map_pixels(values, classes), exact))
             if classes > 1:
                 cost, _ = weigh((values == np.arange(classes)[:, None, None]).astype(np.float64), one.mask)
             else:
@@ -208,9 +208,9 @@ def examples(entries: Sequence[Entry], count: int) -> list["Example"]:
                 anatomy = dissect(values, one.mask, cut=conventions["cut"] if conventions.get("cuts") else 0.5)
                 cost = anatomy.weighted
                 if index in (0, len(entries) - 1):
-                    anatomies.append((title, np.asarray(draw_anatomy(one, anatomy, ANATOMY_SIDE))))
-            pictures.append(("weighted error", coloured(cost, 0, 2, "inferno")))
-        found.append(Example(one.name, pictures, anatomies, exact=classes > 1))
+                    anatomies.append(Picture(title, np.asarray(draw_anatomy(one, anatomy, ANATOMY_SIDE))))
+            pictures.append(Picture("weighted error", coloured(cost, 0, 2, "inferno")))
+        found.append(Example(one.name, pictures, anatomies))
     return found
 
 

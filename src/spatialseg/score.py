@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,11 +18,13 @@ from rich.console import Console
 from rich.progress import track
 
 from spatialseg.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
-from spatialseg.data.files import few, list_images, read_map, read_mask
+from spatialseg.data.files import few, read_map, read_mask
 from spatialseg.data.source import DataError
 from spatialseg.extras import how_to_install
 from spatialseg.functional.dispatch import one_thread
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
+from spatialseg.pairs import Maps, Pairs, Place, ScoringError, find_pairs, named_folders, read_pairs
+from spatialseg.report.statistics import RESAMPLES, Arm
 from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores
 
@@ -31,23 +33,11 @@ Counted = tuple[ImageCounts, float, bool] | str
 """Of a pair of files what its image counts, the map's highest grey level, and whether it was resized; or its fault."""
 
 
-class ScoringError(Exception):
-    """Files that cannot be scored; the message names them."""
-
-
-@dataclass
-class Result:
+@dataclass(frozen=True)
+class Result(Pairs):
     """The scores of one method on one data set."""
 
-    method: str
-    dataset: str
     scores: Scores
-    files: dict[str, tuple[Path, Path]]
-    """Map and mask of each image."""
-    missing: list[str]
-    """Masks without a map."""
-    extra: list[str]
-    """Maps without a mask."""
     resized: int
     """How many maps were resized to their masks."""
 
@@ -63,8 +53,8 @@ class Result:
 
 
 def score(
-    pred: dict[str, Path],
-    gt: dict[str, Path],
+    pred: Mapping[str, Maps],
+    gt: Mapping[str, Place],
     conventions: Conventions = DEFAULT,
     *,
     missing: Literal["error", "skip"] = "error",
@@ -75,8 +65,9 @@ def score(
     """Score the maps of several methods on several data sets.
 
     Args:
-        pred: Folder of maps of each method. With several data sets, its subfolders are named after them.
-        gt: Folder of masks of each data set. A map belongs to the mask of the same stem.
+        pred: Where the maps of each method are: a folder, or `Files` in it. With several data sets, its subfolders are
+            named after them; or a mapping says where those of each are.
+        gt: Where the masks of each data set are. A map belongs to the mask of the same name.
         conventions: How to score.
         missing: What a mask without a map means: an error, or that the average is over the others (the result says so).
         strict: Refuse a map of another size than its mask, instead of resizing it (bilinearly) to the mask.
@@ -90,39 +81,23 @@ def score(
         ScoringError: A folder or file is missing, unreadable, ambiguous or of the wrong size; all such files are
             counted, the first five named.
     """
-    pairs = []
-    for method, folder in pred.items():
-        for dataset, masks in gt.items():
-            truth = _by_stem(masks)
-            maps = _by_stem(folder / dataset if len(gt) > 1 else folder)
-            lacking = sorted(truth.keys() - maps.keys())
-            if lacking and missing == "error":
-                raise ScoringError(
-                    f"{method} on {dataset}: {len(truth)} masks, without a map in {folder} {few(lacking)}; "
-                    "add them, or score the others with --missing skip"
-                )
-            common = {name: (maps[name], truth[name]) for name in sorted(truth.keys() & maps.keys())}
-            if not common:
-                raise ScoringError(f"{method} on {dataset}: no map in {folder} has the name of a mask in {masks}")
-            pairs.append((method, dataset, common, lacking, sorted(maps.keys() - truth.keys())))
-
     results = []
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, one_thread():
-        for method, dataset, files, lacking, extra in pairs:
-            one = partial(_count, conventions=conventions, strict=strict)
-            counted: Iterable[Counted] = pool.map(one, files, files.values())
-            what, console = f"Scoring {method} on {dataset}", Console(stderr=True)
-            found = list(track(counted, what, len(files), transient=True, disable=not progress, console=console))
+        for pairs in find_pairs(pred, gt, missing == "skip"):
+            where = f"{pairs.method} on {pairs.dataset}"
+            count = partial(_count, conventions=conventions, strict=strict)
+            counted: Iterable[Counted] = pool.map(count, pairs.files, pairs.files.values())
+            shown: dict[str, Any] = {"transient": True, "disable": not progress, "console": Console(stderr=True)}
+            found = list(track(counted, f"Scoring {where}", len(pairs.files), **shown))
             if faults := [each for each in found if isinstance(each, str)]:
-                raise ScoringError(f"{method} on {dataset}: {len(faults)} files: {'; '.join(faults[:5])}")
+                raise ScoringError(f"{where}: {len(faults)} files: {'; '.join(faults[:5])}")
             images, highest, resized = zip(*(each for each in found if not isinstance(each, str)), strict=True)
             if max(highest) == 1:
                 raise ScoringError(
-                    f"{method} on {dataset}: no grey level in {len(images)} maps is above 1 (of 255); "
+                    f"{where}: no grey level in {len(images)} maps is above 1 (of 255); "
                     "they seem to be saved as 0 and 1: multiply them by 255"
                 )
-            scores = scores_of(images, conventions)
-            results.append(Result(method, dataset, scores, files, lacking, extra, sum(resized)))
+            results.append(Result(**vars(pairs), scores=scores_of(images, conventions), resized=sum(resized)))
     return results
 
 
@@ -142,16 +117,6 @@ def _count(name: str, files: tuple[Path, Path], conventions: Conventions, strict
         prediction = np.array(Image.fromarray(prediction).resize((width, height), Image.Resampling.BILINEAR))
     image = count_image(name, torch.from_numpy(prediction), torch.from_numpy(mask.view(np.bool_)), conventions)
     return image, float(highest), resized
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ScoringError(f"{folder} is no folder")
-    found, problems = list_images(folder)
-    here = {name: path for name, path in found.items() if path.parent == folder}
-    if problems or not here:
-        raise ScoringError("; ".join(problems) or f"{folder} holds no image")
-    return here
 
 
 def _read(map_path: Path, mask_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -215,17 +180,43 @@ def _draw(results: Sequence[Result], out: Path, figures: str, sheet: int) -> lis
     return list(drawn)
 
 
-def _named_folders(values: Sequence[str]) -> dict[str, Path]:
-    """Read `name=folder` or `folder`, whose name is then that of the folder."""
-    folders: dict[str, Path] = {}
-    for value in values:
-        *given, folder = value.split("=", 1)
-        path = Path(folder)
-        name = given[0] if given else path.resolve().name
-        if name in folders:
-            raise ScoringError(f"two folders are called {name!r}; name them: {name}1={folders[name]} {name}2={path}")
-        folders[name] = path
-    return folders
+def intervals_of(results: Sequence[Result]) -> Table:
+    """Return every figure with its 95 % interval, by the bootstrap over images: a row per result and measure."""
+    rows: list[dict[str, Any]] = [
+        {"method": one.method, "dataset": one.dataset, "measure": measure.describe(), "value": value}
+        | {"low": low, "high": high}
+        for one in results
+        for arm in [Arm(one.method, {0: one.scores})]
+        for measure, value, (low, high) in zip(arm.measures, arm.means().values(), arm.intervals(), strict=True)
+    ]
+    columns = [Column(key, key) for key in ("method", "dataset", "measure")]
+    columns += [Column("value", "figure"), Column("low", "from"), Column("high", "to")]
+    return Table(columns, rows, caption=f"95 % intervals by the bootstrap over images ({RESAMPLES} resamples).")
+
+
+def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]:
+    """Return by how much the other methods differ from one, on the images that both have, by data set.
+
+    Raises:
+        ScoringError: There is no such method, no other, or two that share no image.
+    """
+    from spatialseg.compare import tabulate_differences
+    from spatialseg.report.entries import Entry
+
+    methods = list(dict.fromkeys(one.method for one in results))
+    if baseline not in methods or len(methods) < 2:
+        raise ScoringError(f"--against names one of two methods or more, got {baseline!r} of {', '.join(methods)}")
+    tables = {}
+    for dataset in dict.fromkeys(one.dataset for one in results):
+        scores = {one.method: one.scores for one in results if one.dataset == dataset}
+        common = sorted(set.intersection(*(set(each.names) for each in scores.values())))
+        if not common:
+            raise ScoringError(f"{', '.join(methods)} have no image of {dataset} in common")
+        order = [baseline, *(method for method in methods if method != baseline)]
+        arms = [Arm(method, {0: scores[method].take(common)}) for method in order]
+        table = tabulate_differences([Entry(arm, [], {}, dataset, "") for arm in arms])
+        tables[dataset] = replace(table, title=f"{table.title} on {dataset}, {len(common)} images")
+    return tables
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -243,15 +234,26 @@ def main(args: Sequence[str] | None = None) -> None:
         epilog="example: python -m spatialseg score --pred mine=maps/ theirs=maps2/ --gt masks/ --preset pysodmetrics",
     )
     add = parser.add_argument
-    folders: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True, "metavar": "[NAME=]DIR"}
+    folders: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "[NAME=]DIR"}
     add("--pred", help="folder of a method's maps; with several data sets, DIR/<data set> holds the maps", **folders)
     add("--gt", help="folder of a data set's masks", **folders)
+    for kind, what in (("pred", "maps"), ("gt", "masks")):
+        add(
+            f"--{kind}-prefix",
+            default="",
+            metavar="TEXT",
+            help=f"how the names of {what} begin, beside what they share",
+        )
+        add(f"--{kind}-suffix", default="", metavar="TEXT", help=f"how the names of {what} end, such as _sal")
+    add("--config", type=Path, metavar="YAML", help="says in place of these where `datasets` and `methods` are")
     add("--preset", choices=PRESETS, default="default", help="whose conventions to follow, but for the next three")
     add("--normalize", action=argparse.BooleanOptionalAction, help="stretch every map to [0, 1] first")
     add("--beta2", type=float, help="β² of the weighted F-measure")
     add("--empty-target", choices=OF_EMPTY, help="weighted F of an empty mask")
     add("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
     add("--strict", action="store_true", help="refuse maps of another size than their mask")
+    add("--against", metavar="NAME", help="method to hold all others against, image by image")
+    add("--intervals", action="store_true", help="give every figure its 95 %% interval")
     add("--out", type=Path, default=Path("scores"), help="folder to write to (default: scores)")
     add("--formats", nargs="*", choices=FORMATS, default=list(FORMATS), help="formats of the table")
     add("--figures", choices=("png", "pdf", "none"), default="png", help="format of the curves")
@@ -263,10 +265,20 @@ def main(args: Sequence[str] | None = None) -> None:
     conventions = replace(preset, **{name: value for name, value in given.items() if value is not None})
     how = {name: getattr(options, name) for name in ("missing", "strict", "workers")}
     try:
-        pred, gt = _named_folders(options.pred), _named_folders(options.gt)
+        if {bool(options.pred), bool(options.gt)} != {not options.config}:
+            raise ScoringError("say where maps and masks are, with --pred and --gt or with --config")
+        pred: Mapping[str, Maps] = named_folders(options.pred, options.pred_prefix, options.pred_suffix)
+        gt: Mapping[str, Place] = named_folders(options.gt, options.gt_prefix, options.gt_suffix)
+        if options.config:
+            pred, gt = read_pairs(options.config)
         results = score(pred, gt, conventions, progress=sys.stderr.isatty(), **how)
-        table = table_of(results, conventions)
-        written = table.write(options.out, "scores", options.formats)
+        tables = {"scores": table_of(results, conventions)}
+        if options.intervals:
+            tables["intervals"] = intervals_of(results)
+        if options.against:
+            for dataset, table in differences_to(options.against, results).items():
+                tables[f"differences_{dataset}"] = table
+        written = [path for stem, table in tables.items() for path in table.write(options.out, stem, options.formats)]
         for one in results:
             written += one.scores.save(options.out, f"images_{one.method}_{one.dataset}")
         notes = _notes(results)
@@ -277,6 +289,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 notes.append(f"no pictures: {how_to_install(error) or error}")
     except ScoringError as error:
         parser.exit(2, f"spatialseg score: {error}\n")
-    table.print()
+    for table in tables.values():
+        table.print()
     print(*notes, sep="\n")
     print(f"Written to {options.out}: {', '.join(path.name for path in written)}")

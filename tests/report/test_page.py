@@ -10,7 +10,7 @@ from PIL import Image
 
 from spatialseg.compare import tabulate_differences, tabulate_figures
 from spatialseg.report.entries import open_entries
-from spatialseg.report.page import Example, make_page, picture
+from spatialseg.report.page import Example, Picture, make_page, show
 from spatialseg.report.sheet import map_pixels
 
 from .runs import make_run
@@ -52,9 +52,8 @@ def page_of(runs, *experiments: str) -> str:
     entries = open_entries([f"{experiment}/shapes" for experiment in experiments], runs)
     tables = [tabulate_figures(entries)] + ([tabulate_differences(entries)] if len(entries) > 1 else [])
     grey = map_pixels(np.linspace(0, 1, 900).reshape(30, 30))
-    return make_page(
-        entries, tables, [Example("sparrow", [("image", grey), *MANY * [("map", grey)]], [("bce: 0.5", grey)])]
-    )
+    pictures = [Picture("image", grey), *MANY * [Picture("map", grey)]]
+    return make_page(entries, tables, [Example("sparrow", pictures, [Picture("bce: 0.5", grey)])])
 
 
 def test_the_page_is_whole_and_needs_nothing_else(page):
@@ -99,11 +98,11 @@ def test_several_classes_have_a_table_per_measure(tmp_path):
 
 def test_pictures_are_small_and_classes_keep_their_colours():
     rng = np.random.default_rng(0)
-    photograph = image_of(picture("a photograph", rng.integers(0, 256, (900, 600, 3), dtype=np.uint8)))
+    photograph = image_of(show(Picture("a photograph", rng.integers(0, 256, (900, 600, 3), dtype=np.uint8))))
     assert photograph.size == (267, 400) and photograph.format == "JPEG"
     indices = rng.integers(0, 3, (40, 50)).astype(np.uint8)
     indices[0, 0] = 255
-    classes = image_of(picture("<classes>", map_pixels(indices, 3), exact=True))
+    classes = image_of(show(Picture("<classes>", map_pixels(indices, 3), exact=True)))
     assert np.array_equal(np.asarray(classes), map_pixels(indices, 3))
 
 

@@ -1,16 +1,19 @@
 """Commands of a run, from arguments to what lies in its folder."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
-from small_runs import EXPERIMENTS, configs, fit, runs_below
+from small_runs import EXPERIMENTS, SEMANTIC, configs, fit, runs_below
 
 from spatialseg.cli import COMMANDS, main
 from spatialseg.data import ProceduralScenes
 from spatialseg.functional import weighted_f_measure
+from spatialseg.run import callbacks
 from spatialseg.run.folder import RunFolder, find_runs
 from spatialseg.run.machine import automatic_precision
 from spatialseg.task import SegmentationTask
@@ -44,6 +47,13 @@ def test_every_experiment_trains_tests_and_leaves_everything(experiment, finishe
     assert "epoch 2/2" in shown and "test/weighted_f" in shown
     for path in (run.config, run.best, run.metrics, run.pictures, run.images, run.wandb, run.summary):
         assert str(path) in shown
+
+
+@pytest.mark.parametrize("experiment", SEMANTIC)
+def test_experiments_of_several_classes_train(experiment, overlay, tmp_path):
+    options = ["--data.source.init_args.variant=multiclass", "--trainer.max_epochs=1", "--test=false"]
+    run, _ = fit(experiment, overlay, tmp_path / "runs", *options)
+    assert run.finished and run.data == "kinds" and run.read_summary()["validation"]["miou"] >= 0
 
 
 def test_a_test_leaves_its_scores_image_by_image_and_its_maps(finished):
@@ -184,6 +194,31 @@ def test_switches_of_the_trainer_work(arguments, small, tmp_path):
     runs = [RunFolder(path) for path in runs_below(tmp_path / "runs")]
     assert all(run.finished and not run.checkpoints.exists() and not run.wandb for run in runs)
     assert bool(runs) == ("--trainer.logger=false" in arguments)
+
+
+def test_pictures_take_no_more_time_than_they_may(monkeypatch, tmp_path):
+    """An epoch lasts a second, and its pictures a quarter; of 60 seconds they may take 5 %."""
+    clock, drawn = [0.0], []
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: clock[0])
+    pictures = callbacks.ValidationPictures(tmp_path, share=0.05)
+    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.FITTING), sanity_checking=False, is_global_zero=True)
+    trainer.max_epochs, trainer.loggers = 60, []
+
+    def draw(rows: list) -> Image.Image:
+        clock[0] += 0.25
+        drawn.append(trainer.current_epoch)
+        return Image.new("L", (1, 1))
+
+    monkeypatch.setattr(callbacks, "draw_predictions", draw)
+    pictures.on_train_start(trainer, None)
+    for trainer.current_epoch in range(60):
+        clock[0] += 1
+        pictures.on_validation_epoch_start(trainer, None)
+        if pictures._wanted:
+            pictures._rows = [None]
+        pictures.on_validation_epoch_end(trainer, None)
+    assert drawn[0] == 0 and drawn[-1] == 59 and len(drawn) == pytest.approx(60 * 0.05 / 0.25, abs=2)
+    assert len(list(tmp_path.glob("epoch_*.png"))) == len(drawn)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

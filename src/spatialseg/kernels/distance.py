@@ -81,6 +81,7 @@ def lower_envelope(
     depth: Array,
     end: Array,
     lost: Array,
+    halves: Array,
 ) -> int:
     """Divide row y among the columns that hold the nearest foreground pixel (Felzenszwalb and Huttenlocher, 2012).
 
@@ -100,6 +101,8 @@ def lower_envelope(
         end: The same.
         lost: Becomes 1 for columns that are nearest nowhere between the first and the last pixel of the row, not even
             between two pixels.
+        halves: 0.5 / n of n < W: half an integer more than excess is so far from any multiple of the divisor that its
+            product rounds to the quotient.
 
     Returns:
         The number of parts; the last reaches to the end of the row.
@@ -121,7 +124,7 @@ def lower_envelope(
             gap = x - other
             # The last pixel that is not nearer to x than to the other.
             excess = gap * (x + other) + square - depth[count - 1]
-            last = excess >> 1 if gap == 1 else math.floor(excess / (2 * gap))
+            last = excess >> 1 if gap == 1 else math.floor((excess + 0.5) * halves[gap])
             before = end[count - 2] if count > 1 else -1
             if last > before:
                 break
@@ -153,9 +156,10 @@ def distance_transform(mask: Array, out: Array) -> None:
     nearest = np.empty(columns, np.int32)
     numbers, lost = np.arange(left, right + 1), np.empty(columns, np.uint8)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
+    halves = 0.5 / np.arange(width)
     for y in range(height - 1, -1, -1):
         nearest_row(mask[y, left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
-        parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost)
+        parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost, halves)
         start = 0
         for k in range(parts):
             for x in range(start, end[k] + 1):

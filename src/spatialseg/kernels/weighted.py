@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from spatialseg.kernels.common import FAST, Array, probability, to_unit
+from spatialseg.kernels.common import FAST, Array, probability
 from spatialseg.kernels.distance import FAR, bounding_box, lower_envelope, nearest_row, rows_above
 
 
@@ -34,10 +34,15 @@ def write_alarms(source: Array, alarms: Array, mask: Array, out: Array) -> float
 @njit(cache=True, nogil=True, fastmath=FAST)
 def write_misses(source: Array, scale: Array, mask: Array, out: Array) -> float:
     """Write the error of each foreground pixel of a row, 0 elsewhere; return the sum."""
-    to_unit(source, scale, mask, out)
+    if len(scale) == 256:
+        for x in range(len(out)):
+            out[x] = (1.0 - scale[np.intp(source[x])]) * (mask[x] == 1)
+    else:
+        low, span = scale[0], scale[1]
+        for x in range(len(out)):
+            out[x] = 1.0 - (source[x] - low) / span if mask[x] == 1 else 0
     total = 0.0
     for x in range(len(out)):
-        out[x] = (1.0 - out[x]) * (mask[x] == 1)
         total += out[x]
     return total
 
@@ -99,13 +104,15 @@ def far_alarms(
             columns[count], rows[count] = left + i, profile[i]
             count += 1
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    starts = np.empty(width + 1, np.uint8)
+    starts, halves = np.empty(width + 1, np.uint8), 0.5 / np.arange(width)
     total = 0.0
     y = first
     while 0 <= y < height:
         sounding = write_alarms(source[y], scale, mask[y], alarms)
         if sounding != 0:  # NaN too
-            parts = lower_envelope(columns[:count], rows[:count], y, left, height, width, site, depth, end, lost)
+            parts = lower_envelope(
+                columns[:count], rows[:count], y, left, height, width, site, depth, end, lost, halves
+            )
             total += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
             kept = 0
             for i in range(count):
@@ -177,7 +184,7 @@ def weighted_counts(
     nearest = np.empty(columns, np.int32)
     numbers, lost = np.arange(left, right + 1), np.empty(columns, np.uint8)
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    starts = np.empty(width + 1, np.uint8)
+    starts, halves = np.empty(width + 1, np.uint8), 0.5 / np.arange(width)
     # Ẽ of the seven rows that the window reads, over the foreground's columns and 3 around them; zero beyond the image.
     spread = np.zeros((7, columns + 6))
     down = np.empty(columns + 6)
@@ -189,7 +196,7 @@ def weighted_counts(
         if 0 <= y < height:
             mask_row = mask[y]
             nearest_row(mask_row[left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
-            parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost)
+            parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost, halves)
             if write_alarms(source[y], only_background, mask_row, alarms) != 0:  # NaN too
                 false += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
             inner = slice(left, right + 1)

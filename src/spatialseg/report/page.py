@@ -25,16 +25,23 @@ TEMPLATE = Path(__file__).with_name("page.html")
 NOT_COMPARED = ("experiment", "seed_everything", "data.seed", "runs", "ckpt_path", "trainer.logger")
 
 
+class Picture(NamedTuple):
+    """A picture with what stands below it."""
+
+    caption: str
+    pixels: Array
+    """uint8 (H, W, 3)."""
+    exact: bool = False
+    """Whether it may show no colours but its own: then it becomes a PNG file, else JPEG."""
+
+
 class Example(NamedTuple):
     """A test image with all that belongs to it."""
 
     heading: str
-    pictures: Sequence[tuple[str, Array]]
-    """Captions and pixels, uint8 (H, W, 3)."""
-    anatomies: Sequence[tuple[str, Array]] = ()
-    """The same, of how its scores come about."""
-    exact: bool = False
-    """Whether the pictures are of few colours, which must stay as they are."""
+    pictures: Sequence[Picture]
+    anatomies: Sequence[Picture] = ()
+    """How its scores come about."""
 
 
 def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Iterable[Example]) -> str:
@@ -78,17 +85,11 @@ _IMAGES = (
 _EXAMPLES = "Maps and weighted errors (dark 0, bright 2) of each first seed. Pictures grow when clicked."
 
 
-def picture(caption: str, pixels: Array, side: int = SIDE, exact: bool = False) -> str:
-    """Return a small picture that grows when clicked.
-
-    Args:
-        caption: Stands below it.
-        pixels: uint8 (H, W, 3).
-        side: The longer side at most, in pixels.
-        exact: Whether it must have no colours that the image has not: PNG instead of JPEG.
-    """
+def show(picture: Picture, side: int = SIDE) -> str:
+    """Return an element with a small picture, of at most so many pixels a side, that grows when clicked."""
     from PIL import Image
 
+    caption, pixels, exact = picture
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR)
     file = io.BytesIO()
@@ -120,10 +121,10 @@ def _tables(tables: Iterable[Table], folded: str = "") -> str:
 
 
 def _example(example: Example) -> str:
-    row = "".join(picture(caption, pixels, exact=example.exact) for caption, pixels in example.pictures)
+    row = "".join(map(show, example.pictures))
     found = f'<h3>{escape(example.heading)}</h3><div class="pictures">{row}</div>'
     if example.anatomies:
-        row = "".join(picture(caption, pixels, ANATOMY_SIDE) for caption, pixels in example.anatomies)
+        row = "".join(show(picture, ANATOMY_SIDE) for picture in example.anatomies)
         found += f'<details><summary>How the scores come about</summary><div class="anatomies">{row}</div></details>'
     return f"<div>{found}</div>"
 

@@ -8,8 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spatialseg.report.sheet import IGNORE_INDEX
-
 Array = NDArray[Any]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -29,7 +27,9 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[str, Array, Array]]]) -
     for axes, row in zip(grid, rows, strict=True):
         for axis, (name, prediction, mask) in zip(axes, row, strict=False):
             height, width = mask.shape
-            draw_map(axis, prediction, name, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            axis.imshow(prediction, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent)
+            axis.set_title(name, fontsize=SIZE)
             if mask.any() and not mask.all():
                 axis.contour(mask, levels=[0.5], colors="red", linewidths=1)
     return figure
@@ -99,11 +99,3 @@ def plots(count: int, title: str, share_y: bool = False) -> tuple[Figure, Sequen
         axis.yaxis.label.set_size(SIZE)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def draw_map(axis: Axes, values: Array, title: str, classes: int = 1, **place: Any) -> None:
-    """Draw probabilities or a mask in grey, class indices in colours; ignored pixels stay blank."""
-    shown = values.argmax(axis=0) if values.ndim == 3 else np.where(values == IGNORE_INDEX, np.nan, values)
-    colours, top = ("gray", 1) if classes == 1 else ("tab20", classes - 1)
-    axis.imshow(shown, cmap=colours, vmin=0, vmax=top, interpolation="nearest", **place)
-    axis.set_title(title, fontsize=SIZE)

@@ -42,19 +42,34 @@ class ValidationPictures(Callback):
 
     From epoch 100 on every tenth one is drawn, from 1000 on every hundredth, so that a long training fills no disk.
 
+    Where epochs are short they are left out after some, but not the first and the last, lest they take more of the
+    time than they may.
+
     Args:
         folder: Where the PNG files go, one per epoch; W&B gets them too.
         count: How many images, the first of the validation set.
+        share: Of the time of training, how much they may take.
     """
 
-    def __init__(self, folder: Path, count: int = 4) -> None:
+    def __init__(self, folder: Path, count: int = 4, share: float = 0.02) -> None:
         self.folder = folder
         self.count = count
+        self.share = share
         self._rows: list[tuple[Photograph, NDArray[Any]]] = []
+        self._begun = self._spent = 0.0
+        self._wanted = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._begun, self._spent = time.monotonic(), 0.0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin a new picture."""
+        """Begin a new picture, if it is its time."""
         self._rows = []
+        training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        affordable = self._spent <= self.share * (time.monotonic() - self._begun)
+        self._wanted = training and trainer.is_global_zero and (last or affordable)
 
     def on_validation_batch_end(
         self,
@@ -67,26 +82,29 @@ class ValidationPictures(Callback):
     ) -> None:
         """Keep the first images of the validation set."""
         wanted = self.count - len(self._rows)
-        training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if not training or not trainer.is_global_zero or wanted <= 0:
+        if not self._wanted or wanted <= 0:
             return
         if trainer.current_epoch % 10 ** max(0, len(str(trainer.current_epoch)) - 2):
             return
         assert isinstance(pl_module, SegmentationTask)
+        start = time.monotonic()
         first = {key: value[:wanted] for key, value in batch.items()}
         for index, logits in enumerate(pl_module.native_logits(first)):
             probability = pl_module.probabilities(logits)[0].cpu().numpy()
             self._rows.append((_photograph(first, index), probability))
+        self._spent += time.monotonic() - start
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the picture and log it."""
         if not self._rows:
             return
+        start = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch_{trainer.current_epoch:03d}.png"
         draw_predictions(self._rows).save(path)
         for mirror in mirrors(trainer):
             mirror.attempt(lambda run: run.log({**self._panels(trainer), "epoch": trainer.current_epoch}))
+        self._spent += time.monotonic() - start
 
     def _panels(self, trainer: Trainer) -> dict[str, Any]:
         return validation_panels(self._rows, trainer.datamodule.class_names)  # type: ignore[attr-defined]
