@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from spatialseg.cli import main
@@ -165,7 +166,8 @@ class Bomb:
 
 @pytest.fixture(scope="module")
 def sound() -> dict:
-    task = SegmentationTask(encoder="resnet18", encoder_weights=None)
+    network_args = yaml.safe_load(BASE.read_text())["model"].get("network_args")
+    task = SegmentationTask(encoder="resnet18", encoder_weights=None, network_args=network_args)
     rest = {"epoch": 1, "global_step": 1, "pytorch-lightning_version": "2.6.0", "loops": {}, "callbacks": {}}
     return {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), **rest}
 

@@ -333,7 +333,9 @@ class SegmentationTask(LightningModule):
         if len(terms) > 1:
             values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
         in_curves = self.trainer.state.fn == TrainerFn.FITTING
-        self.log_dict(values, batch_size=size, on_step=False, on_epoch=True, sync_dist=not on_step, logger=in_curves)
+        # Processes are averaged at the epoch's end; a count that is no float Lightning would halve and round down then.
+        count: Any = float(size)
+        self.log_dict(values, batch_size=count, on_step=False, on_epoch=True, sync_dist=True, logger=in_curves)
         if on_step:
             self.log("loss", total.detach(), prog_bar=True, logger=False)
             self.log_dict({name.replace("train", "step", 1): value.detach() for name, value in values.items()})

@@ -8,7 +8,8 @@ from spatialseg.cli import main
 from spatialseg.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base")
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("saliency_*.yaml"))
+SEMANTIC = sorted(path.stem for path in (ROOT / "experiments").glob("semantic_*.yaml"))
 
 
 def configs(experiment: str) -> list[str]:

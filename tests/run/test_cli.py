@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
-from small_runs import EXPERIMENTS, configs, fit, runs_below
+from small_runs import EXPERIMENTS, SEMANTIC, configs, fit, runs_below
 
 from spatialseg.cli import COMMANDS, main
 from spatialseg.data import ProceduralScenes
@@ -47,6 +47,13 @@ def test_every_experiment_trains_tests_and_leaves_everything(experiment, finishe
     assert "epoch 2/2" in shown and "test/weighted_f" in shown
     for path in (run.config, run.best, run.metrics, run.pictures, run.images, run.wandb, run.summary):
         assert str(path) in shown
+
+
+@pytest.mark.parametrize("experiment", SEMANTIC)
+def test_experiments_of_several_classes_train(experiment, overlay, tmp_path):
+    options = ["--data.source.init_args.variant=multiclass", "--trainer.max_epochs=1", "--test=false"]
+    run, _ = fit(experiment, overlay, tmp_path / "runs", *options)
+    assert run.finished and run.data == "kinds" and run.read_summary()["validation"]["weighted_f"] >= 0
 
 
 def test_a_test_leaves_its_scores_image_by_image_and_its_maps(finished):

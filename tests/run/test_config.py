@@ -1,5 +1,7 @@
 import pytest
+import yaml
 
+from spatialseg.cli import main
 from spatialseg.run.config import listen, read_config
 from spatialseg.run.folder import RunError
 
@@ -42,3 +44,17 @@ def test_what_a_command_says_is_heard(tmp_path):
     said = listen(["-c", str(path), "--model.loss+=x", "--resume=last", "--trainer.max_epochs", "3"])
     assert said.resume == "last" and said.model == {"encoder", "loss"}
     assert listen(["--resume", "null"]).resume is None
+
+
+def test_a_loss_takes_nothing_from_the_one_that_it_replaces(tmp_path, capsys):
+    path = tmp_path / "some.yaml"
+    path.write_text("model: {loss: [{name: wfb, weight: 2, args: {beta2: 0.3}, schedule: {kind: linear}}]}")
+    whole = {"name": "bce", "weight": 1.0, "args": {}, "schedule": None}
+    for said in (["--model.loss=[{name: bce}]"], ["--model.loss", "[{name: bce}]"]):
+        arguments = ["--config", str(path), *said]
+        assert listen(arguments).loss == [whole]
+        with pytest.raises(SystemExit):
+            main(["fit", *arguments, "--print_config"])
+        assert yaml.safe_load(capsys.readouterr().out)["model"]["loss"] == [whole]
+    assert listen(["--model.loss=[{name: bce}]", f"--config={path}"]).loss[0]["args"] == {"beta2": 0.3}
+    assert listen(["--config", str(path), "--model.loss+={name: bce}"]).loss is None

@@ -1,5 +1,6 @@
 """The command line of a run: LightningCLI with a run folder."""
 
+import json
 import logging
 import os
 import re
@@ -66,6 +67,8 @@ def main(args: Sequence[str]) -> None:
         resume = listen(rest).resume
         if resume not in (None, "last"):
             rest = ["--config", str(RunFolder(resume).config), *rest]
+        if loss := listen(rest).loss:
+            rest += ["--model.loss", json.dumps(loss, default=str)]
         with ExitStack() as held:
             RunCLI(
                 held,
@@ -267,6 +270,7 @@ class RunCLI(LightningCLI):
         """Make the trainer with the run folder's loggers and callbacks, beside those of the configuration."""
         settings = self._settings
         self._check_settings()
+        self._shares = Shares() if settings.profile else None
         configured = self._get(self.config_init, "trainer", default={})
         terminal = sys.stdout.isatty()
         callbacks: list[Callback] = [RichProgressBar() if terminal else EpochLines()]
@@ -287,7 +291,7 @@ class RunCLI(LightningCLI):
             callbacks=callbacks,
             logger=logger,
             plugins=plugins,
-            profiler=Shares() if settings.profile else configured.get("profiler"),
+            profiler=self._shares or configured.get("profiler"),
             default_root_dir=root,
             enable_progress_bar=terminal,
             # Otherwise Lightning adds a checkpoint of its own.
@@ -441,9 +445,8 @@ class RunCLI(LightningCLI):
                 if folder and folder.last.exists():
                     raise RunError(f"{error}; the last whole epoch is in {folder.last}") from error
                 raise
-            profiler = getattr(trainer, "profiler", None)
-            if isinstance(profiler, Shares) and trainer.is_global_zero:
-                profiler.table().print()
+            if self._shares and trainer.is_global_zero:
+                self._shares.table().print()
             if folder is None:
                 return
             if not trainer.global_step:
@@ -541,5 +544,6 @@ def _quieten() -> None:
         "isinstance\\(treespec, LeafSpec\\)",
         "Checkpoint directory .* exists and is not empty",
         "but have no logger configured",
+        "It is recommended to use .*sync_dist=True",  # measures are those of all processes before they are logged
     ):
         warnings.filterwarnings("ignore", message=f".*{message}")

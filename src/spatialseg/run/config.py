@@ -3,12 +3,13 @@
 import argparse
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from spatialseg.losses import LossTerm
 from spatialseg.run.folder import RunError
 
 
@@ -58,10 +59,14 @@ class Said:
     Args:
         resume: The value of `--resume`, if any.
         model: Names of the model's arguments that are given, by an option or in a file.
+        loss: The terms of the loss that were said last, if any, each with all that it leaves to its defaults. Otherwise
+            jsonargparse takes that from the terms of the same places in what was said before, such as the schedule of
+            another loss.
     """
 
     resume: str | None
     model: set[str]
+    loss: list[Any] | None = None
 
 
 def listen(args: Sequence[str]) -> Said:
@@ -83,7 +88,27 @@ def listen(args: Sequence[str]) -> Said:
                     f"the configuration {path}: {name} must hold settings, `key: value`, got {section!r:.60}"
                 )
         names |= sections.get("model", {}).keys()
-    return Said(None if found.resume == "null" else found.resume, names)
+    return Said(None if found.resume == "null" else found.resume, names, _last_loss(args))
+
+
+def _last_loss(args: Sequence[str]) -> list[Any] | None:
+    """Return the terms of the loss as they were said last; nothing if they are no list or an option appends to them."""
+    loss: Any = None
+    for arg, following in zip(args, [*args[1:], ""], strict=True):
+        name, equals, value = arg.partition("=")
+        value = value if equals else following
+        if name in ("-c", "--config"):
+            loss = (read_config(Path(value)).get("model") or {}).get("loss", loss)
+        elif name == "--model.loss":
+            try:
+                loss = yaml.safe_load(value)
+            except yaml.YAMLError:
+                return None
+        elif name.startswith("--model.loss"):
+            return None
+    if not isinstance(loss, list):
+        return None
+    return [{**asdict(LossTerm("")), **term} if isinstance(term, dict) and "name" in term else term for term in loss]
 
 
 def plainly(message: str) -> str:
