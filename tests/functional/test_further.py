@@ -4,8 +4,8 @@ import numpy as np
 import py_sod_metrics
 import pytest
 import torch
-from spatialseg.metrics.conventions import Conventions
 
+from spatialseg.conventions import Conventions
 from spatialseg.functional import multiscale_iou, size_invariant_error, size_invariant_f_measure
 from spatialseg.metrics import available_measures
 from spatialseg.metrics.images import count_image, scores_of
