@@ -1,10 +1,10 @@
 """The `torchmetrics` class over any registered measure."""
 
+import math
 import zlib
 from dataclasses import astuple
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -127,7 +127,7 @@ class ImageMean(Metric):
         """Add the values of some images, (N, C, values)."""
         total = values.sum(dim=0, dtype=torch.float64)
         count: Tensor | int = len(values)
-        if total.device.type != "cpu" or np.isnan(total.numpy()[:, 0]).any():
+        if total.device.type != "cpu" or any(map(math.isnan, total[:, 0].tolist())):
             left_out = values[..., 0].isnan()
             total = values.masked_fill(left_out[..., None], 0).sum(dim=0, dtype=torch.float64)
             count = (~left_out).sum(dim=0).to(self.images.device)
