@@ -194,7 +194,8 @@ class TestSetup:
     def test_overlays(self, overlay):
         """Every overlay is understood, says how to use it, and holds no more than the data and how long to train."""
         text = overlay.read_text()
-        assert f"# make train EXP=saliency_wfb DATA={overlay.stem}" in text
+        experiment = "semantic_lal" if overlay.stem in ("camvid", "kinds") else "saliency_wfb"
+        assert f"# make train EXP={experiment} DATA={overlay.stem}" in text
         settings = yaml.safe_load(text)
         assert settings.pop("trainer", {}).keys() <= {"max_epochs"}
         assert list(settings) == ["data"]

@@ -94,7 +94,7 @@ def listen(args: Sequence[str]) -> Said:
 def _last_loss(args: Sequence[str]) -> list[Any] | None:
     """Return the terms of the loss as they were said last; nothing if they are no list or an option appends to them."""
     loss: Any = None
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in zip(args, [*args, ""][1:], strict=True):
         name, equals, value = arg.partition("=")
         value = value if equals else following
         if name in ("-c", "--config"):
