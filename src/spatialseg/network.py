@@ -58,7 +58,7 @@ def make_network(
         if name not in known:
             raise ValueError(
                 f"{architecture} has no argument {name!r}{did_you_mean(name, known)}; network_args may hold: "
-                f"{', '.join(sorted(known))}"
+                f"{', '.join(sorted(known))}; --model.network_args=null takes the architecture's own"
             )
     library_weights = None if encoder_weights == "bundled" else encoder_weights
     network: nn.Module = architectures[architecture](

@@ -16,6 +16,7 @@ from spatialseg.run.folder import RunFolder
 # Dropout in the network, a schedule in the loss and a step in two: whatever is not restored shows.
 SETTINGS = [
     "--model.architecture=fpn",
+    "--model.network_args=null",
     "--model.loss=[{name: wfb}, {name: bce, schedule: {kind: linear, start: 1, end: 0}}]",
     "--trainer.max_epochs=3",
     "--data.source.init_args.train=16",
