@@ -207,10 +207,11 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's loss and validation measures."""
+        metrics = trainer.callback_metrics  # which processes average together, so all of them have to ask
         if not trainer.is_global_zero:
             return
-        shown = sorted(name for name in trainer.callback_metrics if name == "train/loss" or name.startswith("val/"))
-        values = [f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in shown]
+        shown = sorted(name for name in metrics if name == "train/loss" or name.startswith("val/"))
+        values = [f"{name} {float(metrics[name]):.4f}" for name in shown]
         seconds = time.monotonic() - self._start
         print(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", *values, f"{seconds:.1f} s", sep="  ", flush=True
