@@ -25,7 +25,7 @@ from PIL import Image
 from spatialseg.data import DataError, ProceduralScenes
 from spatialseg.data.files import find_root, read_image
 from spatialseg.export import export_onnx, whole_graph
-from spatialseg.model import Model, Origin, load
+from spatialseg.inference.model import Model, Origin, load
 from spatialseg.predict import predict
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 import spatialseg
 from spatialseg.cli import main
 from spatialseg.data.files import read_map, read_mask
-from spatialseg.outputs import class_colours, contact_sheet, render
+from spatialseg.inference.outputs import class_colours, contact_sheet, render
 from spatialseg.predict import find_images
 from trained import make_run
 

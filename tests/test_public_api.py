@@ -16,7 +16,7 @@ from spatialseg.metrics import available_measures
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "API.txt"
 MODULES = ("spatialseg", "spatialseg.data", "spatialseg.functional", "spatialseg.losses", "spatialseg.metrics")
-CLASSES = {"spatialseg.model": ("Inference", "Model")}
+CLASSES = {"spatialseg.inference.model": ("Inference", "Model")}
 
 
 def signature(of: object) -> str:

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spatialseg.model import load
+    from spatialseg.inference.model import load
 
 __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - only who loads a network needs the libraries of networks
     if name == "load":
-        from spatialseg.model import load
+        from spatialseg.inference.model import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

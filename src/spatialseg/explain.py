@@ -29,7 +29,7 @@ def predict(run: RunFolder, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     Raises:
         RunError: The run has no configuration or checkpoint, or is of several classes.
     """
-    from spatialseg.model import load  # takes seconds, and a map on disk needs none of it
+    from spatialseg.inference.model import load  # takes seconds, and a map on disk needs none of it
 
     model = load(run.path, device="cpu")
     if model.classes > 1:

@@ -20,7 +20,7 @@ from spatialseg.run.folder import RunError
 if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
     from torch import Tensor, nn
 
-    from spatialseg.model import Model, Picture
+    from spatialseg.inference.model import Model, Picture
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "smp": ""}
 TOLERANCE = 1e-4
@@ -174,7 +174,7 @@ def export_smp(model: Model, folder: Path, licence: str | None = None) -> None:
         folder: Made if it is not there. Gets weights, configuration and `README.md`, the card.
         licence: Identifier of the licence of the weights, as the hub knows it.
     """
-    from spatialseg.card import model_card
+    from spatialseg.inference.card import model_card
 
     model.network.save_pretrained(folder)  # type: ignore[operator]
     model_card(model, licence).save(folder / "README.md")
@@ -195,7 +195,7 @@ def check(run: Callable[[Tensor], Tensor], module: nn.Module, model: Model, imag
     import numpy as np
     import torch
 
-    from spatialseg.model import as_pixels
+    from spatialseg.inference.model import as_pixels
 
     differences, from_predict = [], []
     ours: list[float] = []
@@ -267,7 +267,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(args)
     try:
-        from spatialseg.model import load
+        from spatialseg.inference.model import load
 
         model = load(options.run, options.runs, "cpu")
         assert model.origin

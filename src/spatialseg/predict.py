@@ -24,14 +24,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spatialseg.data.files import few, list_images, orientation, read_image, stem
 from spatialseg.data.source import DataError
-from spatialseg.outputs import COLUMNS, KINDS, ROWS, THUMBNAIL, contact_sheet, render, save
+from spatialseg.inference.outputs import COLUMNS, KINDS, ROWS, THUMBNAIL, contact_sheet, render, save
 from spatialseg.run.folder import RunError
 
 if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
     import torch
 
     from spatialseg.data.samples import Batch
-    from spatialseg.model import Inference, Model
+    from spatialseg.inference.model import Inference, Model
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -141,7 +141,7 @@ def predict(
     Raises:
         PredictionError: The folder holds predictions that were made otherwise, or files from elsewhere.
     """
-    from spatialseg.model import DEFAULT
+    from spatialseg.inference.model import DEFAULT
 
     inference = inference or DEFAULT
     if "cutouts" in kinds and model.classes > 1:
@@ -381,7 +381,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(args)
     try:
-        from spatialseg.model import Inference, load
+        from spatialseg.inference.model import Inference, load
 
         inference = Inference(tuple(options.flip), tuple(options.scales), options.tile, options.overlap)
         images, problems = find_images(options.inputs, options.out)

@@ -19,12 +19,12 @@ from rich.progress import track
 
 from spatialseg.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
 from spatialseg.data.files import few, read_map, read_mask
+from spatialseg.data.pairs import Maps, Pairs, Place, ScoringError, find_pairs, named_folders, read_pairs
 from spatialseg.data.source import DataError
 from spatialseg.extras import how_to_install
 from spatialseg.functional.dispatch import one_thread
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.metrics.registry import available_measures
-from spatialseg.pairs import Maps, Pairs, Place, ScoringError, find_pairs, named_folders, read_pairs
 from spatialseg.report.statistics import RESAMPLES, Arm
 from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores

@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from spatialseg.metrics import Conventions, available_measures
 
 if TYPE_CHECKING:
-    from spatialseg.model import Model
+    from spatialseg.inference.model import Model
 
 
 def model_card(model: Model, licence: str | None = None) -> ModelCard:

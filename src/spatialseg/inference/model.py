@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from spatialseg.data.files import read_image, rgb_of
 from spatialseg.data.samples import Batch, PadToStride, evaluation_sample, evaluation_size
+from spatialseg.inference.tiling import predict_tiled
 from spatialseg.network import make_network, standardise
 from spatialseg.run.checkpoints import Checkpoint, read_checkpoint
 from spatialseg.run.folder import RunError, RunFolder, find_runs
-from spatialseg.tiling import predict_tiled
 
 Picture: TypeAlias = str | Path | Image.Image | NDArray[Any] | Tensor
 """An image: the path of a file, or in RGB a PIL image, an array (H, W, 3) or (H, W), a tensor (3, H, W) or (1, H, W).

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spatialseg.tiling import predict_tiled, tile_starts, tile_weights
+from spatialseg.inference.tiling import predict_tiled, tile_starts, tile_weights
 
 
 @pytest.mark.parametrize("overlap", [0, 32, 96])

@@ -11,7 +11,7 @@ from PIL import Image
 import spatialseg
 from spatialseg.data import DataError, ProceduralScenes
 from spatialseg.data.samples import EvaluationSamples, PadToStride
-from spatialseg.model import Inference
+from spatialseg.inference.model import Inference
 from spatialseg.run.folder import RunError
 from spatialseg.task import SegmentationTask
 from trained import make_run
@@ -146,7 +146,7 @@ def test_scales_are_averaged_as_logits(model):
 def test_bands_are_the_whole_map(native, model, monkeypatch):
     logits = torch.randn(1, 48, 64)
     ((_, whole),) = model.native_bands(logits, native)
-    monkeypatch.setattr("spatialseg.model.BAND", 2000)
+    monkeypatch.setattr("spatialseg.inference.model.BAND", 2000)
     rows, bands = zip(*model.native_bands(logits, native), strict=True)
     assert len(bands) > 3 and rows[1] == bands[0].shape[1]
     torch.testing.assert_close(torch.cat(bands, dim=1), whole)
