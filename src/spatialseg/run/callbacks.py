@@ -195,7 +195,14 @@ def _peak_memory(device: torch.device) -> int:
 
 
 class EpochLines(Callback):
-    """Print one line per epoch, for logs that are no terminal."""
+    """Print one line per epoch, for logs that are no terminal.
+
+    Args:
+        quiet: Print nothing; a progress bar, which only the first process has, shows what is averaged here.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run resumed at the end of an epoch has no epoch's start."""
@@ -208,7 +215,7 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's loss and validation measures."""
         metrics = trainer.callback_metrics  # which processes average together, so all of them have to ask
-        if not trainer.is_global_zero:
+        if self.quiet or not trainer.is_global_zero:
             return
         shown = sorted(name for name in metrics if name == "train/loss" or name.startswith("val/"))
         values = [f"{name} {float(metrics[name]):.4f}" for name in shown]

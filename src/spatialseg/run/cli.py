@@ -273,7 +273,7 @@ class RunCLI(LightningCLI):
         self._shares = Shares() if settings.profile else None
         configured = self._get(self.config_init, "trainer", default={})
         terminal = sys.stdout.isatty()
-        callbacks: list[Callback] = [RichProgressBar() if terminal else EpochLines()]
+        callbacks: list[Callback] = [EpochLines(quiet=terminal), *([RichProgressBar()] if terminal else [])]
         logger, root = configured.get("logger"), Path(settings.runs)
         if settings.trainer.fast_dev_run:
             logger = False
