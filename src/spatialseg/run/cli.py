@@ -483,7 +483,13 @@ class RunCLI(LightningCLI):
 
     def _announce(self, task: SegmentationTask) -> None:
         settings = self._settings
-        terms = " + ".join(f"{weight:g}·{name}" for name, weight in task.loss.weights.items())
+        ends = []
+        epochs = max(1, settings.trainer.max_epochs or 1)
+        for epoch in (epochs - 1, 0):
+            task.loss.set_epoch(epoch, epochs)
+            ends.append(task.loss.weights)
+        moves = {name: "" if first == ends[0][name] else f"→{ends[0][name]:g}" for name, first in ends[1].items()}
+        terms = " + ".join(f"{weight:g}{moves[name]}·{name}" for name, weight in ends[1].items())
         parameters = sum(parameter.numel() for parameter in task.parameters()) / 1e6
         device = type(self.trainer.accelerator).__name__.removesuffix("Accelerator")
         self._say(
