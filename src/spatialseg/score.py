@@ -83,6 +83,8 @@ def score(
             counted, the first five named.
     """
     results = []
+    if workers < 0:
+        raise ScoringError(f"workers must be at least 0 (one thread per CPU), got {workers}")
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, one_thread():
         for pairs in find_pairs(pred, gt, missing == "skip"):
             where = f"{pairs.method} on {pairs.dataset}"
@@ -272,7 +274,10 @@ def main(args: Sequence[str] | None = None) -> None:
     preset = PRESETS[options.preset]
     given = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
     preset = replace(preset, further=tuple(options.further))
-    conventions = replace(preset, **{name: value for name, value in given.items() if value is not None})
+    try:
+        conventions = replace(preset, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        parser.exit(2, f"spatialseg score: {error}\n")
     how = {name: getattr(options, name) for name in ("missing", "strict", "workers")}
     try:
         if {bool(options.pred), bool(options.gt)} != {not options.config}:
