@@ -218,8 +218,12 @@ class SegmentationTask(LightningModule):
         """Forget the counts of another validation."""
         self._counts = []
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Score a batch at native resolution, and log the loss there too; image by image where no training is on."""
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Score a batch at native resolution, and log the loss there too; image by image where no training is on.
+
+        Returns:
+            By the name of each image its logits, (1, classes, H, W).
+        """
         predicted = self.native_logits(batch)
         if self.trainer.state.fn == TrainerFn.VALIDATING:
             for name, logits, mask in zip(batch["name"], predicted, batch["mask"], strict=True):
@@ -233,6 +237,7 @@ class SegmentationTask(LightningModule):
         images = [self.loss.terms(one, mask[None]) for one, mask in zip(predicted, batch["mask"], strict=True)]
         terms = {name: torch.stack([image[name] for image in images]).mean() for name in images[0]}
         self._log_loss(terms, "val", len(images))
+        return dict(zip(batch["name"], predicted, strict=True))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation measures; where no training is on, choose the threshold that cuts maps into masks."""

@@ -75,7 +75,7 @@ class ValidationPictures(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: object,
+        outputs: Any,  # noqa: ANN401 - what `SegmentationTask.validation_step` returns
         batch: dict[str, Any],
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -86,10 +86,9 @@ class ValidationPictures(Callback):
             return
         assert isinstance(pl_module, SegmentationTask)
         start = time.monotonic()
-        first = {key: value[:wanted] for key, value in batch.items()}
-        for index, logits in enumerate(pl_module.native_logits(first)):
+        for index, logits in enumerate(list(outputs.values())[:wanted]):
             probability = pl_module.probabilities(logits)[0].cpu().numpy()
-            self._rows.append((_photograph(first, index), probability))
+            self._rows.append((_photograph(batch, index), probability))
         self._spent += time.monotonic() - start
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
