@@ -12,7 +12,7 @@ from spatialseg import evidence
 from spatialseg.evidence import EvidenceError, TableSpec, main, make
 from spatialseg.report.evidence import read_arms, table_of
 from spatialseg.scores import Measure, Scores
-from spatialseg.tables import documents, write_tables
+from spatialseg.tables import documents, read_tables, write_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -163,5 +163,5 @@ def test_unknown_tables_and_arms_are_named(project, capsys):
 
 def test_documents_quote_the_records(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for path, text in documents().items():
+    for path, text in documents(read_tables()).items():
         assert path.read_text() == text, f"{path} does not say what the records do: make tables"

@@ -17,8 +17,10 @@ from spatialseg.report.evidence import (
 )
 from spatialseg.report.statistics import Arm
 
+Tables = dict[str, tuple[TableSpec, str, dict[str, Arm]]]
 
-def read_tables() -> dict[str, tuple[TableSpec, str, dict[str, Arm]]]:
+
+def read_tables() -> Tables:
     """Return, by `<table>/<data>`, what there are records of: the table, the data set and its arms."""
     found = {}
     for path in sorted((EXPERIMENTS / "tables").glob("*.yaml")):
@@ -30,10 +32,10 @@ def read_tables() -> dict[str, tuple[TableSpec, str, dict[str, Arm]]]:
     return found
 
 
-def documents() -> dict[Path, str]:
-    """Return the text of each document that quotes tables, with all numbers as the records have them."""
+def documents(found: Tables) -> dict[Path, str]:
+    """Return the text of each document that quotes tables, all numbers as the records (`read_tables`) have them."""
     tables = {}
-    for name, (spec, _, arms) in read_tables().items():
+    for name, (spec, _, arms) in found.items():
         tables[name] = table_of(arms, spec.baseline, spec.title)
         if spec.recipe in arms:
             tables[f"{name}/gains"] = gains_table(arms, spec.recipe, "")
@@ -54,7 +56,8 @@ def write_tables() -> list[Path]:
         The files written.
     """
     written = []
-    for spec, data, arms in read_tables().values():
+    found = read_tables()
+    for spec, data, arms in found.values():
         folder = EXPERIMENTS / "results" / spec.name / data
         written += table_of(arms, spec.baseline, spec.title).write(folder, "table", ("csv", "tex"))
         for name, draw in (("dots", draw_dots), ("reliability", draw_reliability)):
@@ -63,7 +66,7 @@ def write_tables() -> list[Path]:
         if spec.recipe in arms:
             written.append(folder / "gains.png")
             draw_gains(arms, spec.recipe, spec.title).savefig(written[-1], dpi=120)
-    for path, text in documents().items():
+    for path, text in documents(found).items():
         path.write_text(text)
         written.append(path)
     return written

@@ -225,16 +225,16 @@ class SegmentationTask(LightningModule):
             By the name of each image its logits, (1, classes, H, W).
         """
         predicted = self.native_logits(batch)
+        pairs = list(zip(predicted, batch["mask"], strict=True))
         if self.trainer.state.fn == TrainerFn.VALIDATING:
-            for name, logits, mask in zip(batch["name"], predicted, batch["mask"], strict=True):
+            for name, (logits, mask) in zip(batch["name"], pairs, strict=True):
                 self._count(name, self.probabilities(logits)[0], mask)
         else:
-            pairs = list(zip(predicted, batch["mask"], strict=True))
             for size in set(batch["native"]):  # images of one size together
                 alike = [pair for pair in pairs if pair[1].shape == size]
                 probabilities = self.probabilities(torch.cat([one for one, _ in alike]))
                 self.val_metrics.update(probabilities, torch.stack([mask for _, mask in alike]))
-        images = [self.loss.terms(one, mask[None]) for one, mask in zip(predicted, batch["mask"], strict=True)]
+        images = [self.loss.terms(one, mask[None]) for one, mask in pairs]
         terms = {name: torch.stack([image[name] for image in images]).mean() for name in images[0]}
         self._log_loss(terms, "val", len(images))
         return dict(zip(batch["name"], predicted, strict=True))

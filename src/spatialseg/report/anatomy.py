@@ -1,7 +1,6 @@
 """The anatomy of one score: every map on the way to the weighted F-measure, and where each loss pushes."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_error, weighted_f_measure
+from spatialseg.functional.dispatch import one_thread
 from spatialseg.report.sheet import IGNORE_INDEX, Panel, Photograph, Words, draw_panels, heat, map_pixels
 
 LOSSES = ("wfb", "bce", "dice", "lal")
@@ -106,7 +106,7 @@ def dissect(
     if strange := sorted(set(np.unique(mask).tolist()) - {0, 1, 255}):
         raise ValueError(f"a mask holds 0, 1 and 255 (ignored); this one also {', '.join(map(str, strange[:5]))}")
     foreground, background = target == 1, target == 0
-    with _one_thread():
+    with one_thread():
         maps = weighted_error(probability, target)
     hits, alarms = (1 - maps.weighted) * foreground, maps.weighted * background
     counts = WeightedCounts(*(each.sum(dim=(1, 2)) for each in (hits, alarms, foreground.double())))
@@ -221,17 +221,6 @@ def draw_predictions(rows: Sequence[tuple[Photograph, NDArray[Any]]], width: int
 def draw_anatomy(photograph: Photograph, anatomy: Anatomy, width: int = 240) -> Image.Image:
     """Draw the anatomy of one score as one picture, each of its panels so many pixels wide; see `panels`."""
     return draw_panels(panels(photograph, anatomy), width)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread: on a busy machine several wait for each other far longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _push(name: str, push: Maps) -> Panel:

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import torch
 
+from spatialseg.functional.dispatch import one_thread
+
 PACKAGES = ("spatialseg", "torch", "torchvision", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm")
 
 
@@ -36,17 +38,14 @@ def _bfloat16_gain() -> float:
     The fastest of some repeats each on one thread, which other processes disturb least. Where float32 units compute
     bfloat16 the gain is below 1, where the CPU has instructions for it (AVX-512 BF16) well above 2.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     exact = torch.ones(512, 512)
     rounded = exact.bfloat16()
     seconds: dict[torch.dtype, float] = {}
-    for _ in range(8):
-        for factor in (exact, rounded):
+    with one_thread():
+        for factor in (exact, rounded) * 8:
             start = time.perf_counter()
             factor @ factor
             seconds[factor.dtype] = min(time.perf_counter() - start, seconds.get(factor.dtype, math.inf))
-    torch.set_num_threads(threads)
     return seconds[torch.float32] / seconds[torch.bfloat16]
 
 
