@@ -90,7 +90,7 @@ def test_a_table_can_be_like_another_and_candidates_are_only_tuned(project):
 
 
 def test_a_table_can_take_some_arms_of_another(project):
-    also = {"title": "Also", "like": "tiny", "arms": ["bce"]}
+    also = {"title": "Also", "like": "tiny", "arms": ["bce"], "few_seeds": []}
     Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
     assert TableSpec.read("also").arms == {"bce": SPEC["arms"]["bce"]}
     Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also | {"arms": ["bce", "dice"]}))
