@@ -89,6 +89,15 @@ def test_a_table_can_be_like_another_and_candidates_are_only_tuned(project):
     ]
 
 
+def test_a_table_can_take_some_arms_of_another(project):
+    also = {"title": "Also", "like": "tiny", "arms": ["bce"], "few_seeds": []}
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
+    assert TableSpec.read("also").arms == {"bce": SPEC["arms"]["bce"]}
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also | {"arms": ["bce", "dice"]}))
+    with pytest.raises(EvidenceError, match=r"also\.yaml: the table that it is like has no arm dice"):
+        TableSpec.read("also")
+
+
 def test_the_rate_is_the_best_on_validation(project):
     spec = TableSpec.read("tiny")
     tuning, final = list(spec.runs())[:2], list(spec.runs())[4]

@@ -66,6 +66,8 @@ class TableSpec:
     def read(cls, name: str) -> "TableSpec":
         """Read `experiments/tables/<name>.yaml`; what it does not say, it takes from the table that it is `like`.
 
+        Arms may be a list then: of those that the other table has.
+
         Raises:
             EvidenceError: There is no such table, or it does not say what it has to.
         """
@@ -73,13 +75,19 @@ class TableSpec:
         try:
             content = yaml.safe_load(path.read_text())
             if "like" in content:
-                content = yaml.safe_load(path.with_stem(content.pop("like")).read_text()) | content
+                like = yaml.safe_load(path.with_stem(content.pop("like")).read_text())
+                if isinstance(content.get("arms"), list):
+                    content["arms"] = {arm: like["arms"].get(arm) for arm in content["arms"]}
+                content = like | content
             spec = cls(name=name, **content)
         except FileNotFoundError:
             known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
             raise EvidenceError(f"there is no table {name!r} in {path.parent}; there are: {known}") from None
         except (TypeError, yaml.YAMLError) as error:
             raise EvidenceError(f"{path}: {error}") from error
+        unknown = [arm for arm, settings in spec.arms.items() if settings is None]
+        if unknown:
+            raise EvidenceError(f"{path}: the table that it is like has no arm {', '.join(unknown)}")
         for arm in (spec.baseline, *filter(None, [spec.recipe]), *spec.few_seeds, *spec.candidates):
             if arm not in spec.arms:
                 raise EvidenceError(f"{path}: there is no arm {arm!r} among {', '.join(spec.arms)}")
