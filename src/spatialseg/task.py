@@ -107,7 +107,8 @@ class SegmentationTask(LightningModule):
             },
             logger=False,  # the run's configuration says it already
         )
-        self.conventions = Conventions(cuts=CUTS if classes == 1 else (0.5,))
+        further = () if classes == 1 else ("spurious",)
+        self.conventions = Conventions(cuts=CUTS if classes == 1 else (0.5,), further=further)
         self.scores: dict[str, Scores] = {}
         self._counts: list[ImageCounts] = []
         self._unseen: list[tuple[str, Tensor, list[str]]] = []  # what must be finite: what it is, value, images
