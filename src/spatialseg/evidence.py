@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from spatialseg.hints import HelpFormatter
 from spatialseg.run.folder import RunFolder
 
 EXPERIMENTS = Path("experiments")  # below the folder that the command is called in: the project's
@@ -263,6 +264,7 @@ def main(args: Sequence[str]) -> None:
         description="Train what is missing of a table of experiments/tables, one run after the other. Can be stopped "
         "at any time: what is finished is kept, what is not goes on from its last epoch.",
         epilog="example: python -m spatialseg evidence saliency --plan",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("table", help="name of the table")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
