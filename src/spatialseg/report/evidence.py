@@ -142,7 +142,7 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
     """Draw what one arm gains over each of the others by the size of objects, and by how complex their contours are.
 
     Each over fifths of the test images: a dot is the mean over images and seeds, its line the 95 % interval over
-    images. Complexity is the squared length of the contour over 4π times the area, 1 for a disc.
+    images. Complexity is the squared length of the contour, in pixels, over 4π times the area: about 1 for a disc.
     """
     columns = arms[recipe].first_seed.columns
     facts = {"object's share of the image": (columns["foreground"], "{:.0%}–{:.0%}")}
@@ -235,19 +235,18 @@ def draw_networks(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: 
     scales = {"ms": ("ms per image", 1.0), "parameters": ("million parameters", 1e-6)}
     figure, axes = plots(len(HEADLINE) * len(scales), title, share_y=True)
     labels = {measure.name: measure.label for measure in next(iter(arms.values())).measures}
+    markers = dict(zip(dict.fromkeys(split_arm(name)[1] for name in arms), "os^vDPX*", strict=False))
     for axis, (scale, measure) in zip(axes, ((scale, name) for scale in scales for name in HEADLINE), strict=True):
         label, factor = scales[scale]
         for name, arm in arms.items():
             (loss, network), where = split_arm(name), sizes[name][scale] * factor
             colour = COLOURS[LOSSES[::-2].index(loss)]
             values = [float(seed.figures()[measure]) for seed in arm.seeds.values()]
-            axis.plot([where] * len(values), values, ".", color=colour, alpha=0.5)
-            axis.plot(where, np.mean(values), "_", markersize=11, color=colour, label=loss)
-            if loss == "bce":
-                axis.annotate(network, (where, np.mean(values)), fontsize=SIZE - 3, rotation=60, va="top", ha="right")
+            axis.plot([where] * len(values), values, ".", color=colour, alpha=0.4, markersize=4)
+            axis.plot(where, np.mean(values), markers[network], color=colour, label=f"{loss}, {network}")
         axis.set_xlabel(label)
         axis.set_title(labels[measure], fontsize=SIZE)
-    _legend_once(axes[-1])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=SIZE - 2)
     return figure
 
 
