@@ -70,8 +70,8 @@ def test_far_false_alarms_cost_twice():
 @given(batches())
 @settings(deadline=None, max_examples=100)
 def test_histograms_equal_the_definition(drawn):
-    expected = thresholds._level_histograms_by_tensors(drawn.source, drawn.scale, drawn.mask)
-    assert torch.equal(thresholds.level_histograms_of(drawn), expected)
+    expected = thresholds._reached_counts_by_tensors(drawn.source, drawn.scale, drawn.mask)
+    assert torch.equal(thresholds.reached_counts_of(drawn), expected)
     if drawn.source.dtype is torch.uint8:
         found, expected = (
             count(drawn.source, drawn.mask)
@@ -101,9 +101,9 @@ def test_ignored_pixels_beyond_the_stretch_count_nowhere():
     target = torch.tensor([[[255, 0, 1, 1, 255]]])
     for given_map in (prediction, (prediction * 255).to(torch.uint8)):
         stretched = as_maps(given_map, target, normalize=True)
-        found = thresholds.level_histograms_of(stretched)
-        assert found[0, :, :256].sum(dim=1).tolist() == [1, 2]
-        expected = thresholds._level_histograms_by_tensors(stretched.source, stretched.scale, stretched.mask)
+        found = thresholds.reached_counts_of(stretched)
+        assert found[0, :, 0].tolist() == [1, 2]
+        expected = thresholds._reached_counts_by_tensors(stretched.source, stretched.scale, stretched.mask)
         assert torch.equal(found, expected)
 
 
@@ -123,7 +123,7 @@ def test_threads_change_nothing():
     several = as_maps(prediction, torch.rand(5, 40, 50, generator=generator) > 0.95)
 
     def everything():
-        return thresholds.level_histograms_of(several), *weighted_counts(several.prediction, several.foreground)
+        return thresholds.reached_counts_of(several), *weighted_counts(several.prediction, several.foreground)
 
     one = everything()
     threads = torch.get_num_threads()

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from spatialseg.functional.arrays import positive, tensor, where
-from spatialseg.functional.dispatch import quick
-from spatialseg.functional.thresholds import ThresholdCounts, reached, threshold_counts
+from spatialseg.functional.maps import as_maps
+from spatialseg.functional.thresholds import positives_of, reached_counts_of
 
 
 class AlignmentResult(NamedTuple):
@@ -41,13 +41,14 @@ def enhanced_alignment_measure(
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    return alignment_from_counts(threshold_counts(prediction, target, normalize=normalize, ignore_index=ignore_index))
+    maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
+    return alignment_from_counts(reached_counts_of(maps))
 
 
-def alignment_from_counts(counts: ThresholdCounts) -> AlignmentResult:
-    """Turn counts of pixels into the E-measure; see `enhanced_alignment_measure`."""
-    tp, fp = reached(counts)
-    positives, pixels = quick(counts.positives[:, None].double()), quick(counts.pixels[:, None].double())
+def alignment_from_counts(counts: Tensor) -> AlignmentResult:
+    """Do the same from what `reached_counts_of` returns."""
+    tp, fp = positives_of(counts)
+    positives, pixels = tp[:, :1], tp[:, :1] + fp[:, :1]
     predicted, true = (tp + fp) / pixels, positives / pixels
     total = 0 * tp
     for count, p, g in (

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from spatialseg.functional.arrays import tensor
+from spatialseg.functional.dispatch import quick
 from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.thresholds import grey_histograms_of
 
@@ -30,9 +32,9 @@ def mean_absolute_error(
 def mean_absolute_error_of(maps: Maps) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
     if maps.source.dtype is torch.uint8:
-        counts = grey_histograms_of(maps)
-        wrong = torch.stack([maps.scale, 1 - maps.scale], dim=1)
-        return (counts * wrong).sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
+        counts, alarms = quick(grey_histograms_of(maps)), quick(maps.scale)
+        wrong = counts[:, 0] * alarms + counts[:, 1] * (1 - alarms)
+        return tensor(wrong.sum(axis=1) / counts.sum(axis=(1, 2)))
     error = (maps.prediction - maps.foreground.to(maps.prediction.dtype)).abs()
     if maps.valid is None:
         return error.mean(dim=(1, 2), dtype=torch.float64)

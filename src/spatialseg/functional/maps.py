@@ -217,14 +217,14 @@ inspect = operator("inspect", _inspect_by_tensors, _inspect_by_kernel)
 
 def plain_scale(prediction: Tensor) -> Tensor:
     """Return the scale (see `Maps`) where values are probabilities, or grey levels to be divided by 255."""
-    return _plain_scale(prediction.dtype, prediction.device).expand(len(prediction), -1)
+    return _plain_scale(len(prediction), prediction.dtype, prediction.device)
 
 
 @lru_cache
-def _plain_scale(dtype: torch.dtype, device: torch.device) -> Tensor:
-    if dtype is torch.uint8:
-        return torch.arange(256, dtype=torch.float64, device=device) / 255
-    return torch.tensor([0, 1], dtype=dtype, device=device)
+def _plain_scale(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    grey = dtype is torch.uint8
+    one = torch.arange(256, device=device).double() / 255 if grey else torch.tensor([0, 1], dtype=dtype, device=device)
+    return one.expand(count, -1)
 
 
 def _without_channel(maps: Tensor) -> Tensor:

@@ -49,33 +49,13 @@ def threshold_counts(
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
-    return threshold_counts_from_histograms(level_histograms_of(maps))
-
-
-def threshold_counts_from_histograms(counts: Tensor) -> ThresholdCounts:
-    """Do the same from what `level_histograms_of` returns."""
-    above = counts[..., :256].flip(-1).cumsum(dim=-1).flip(-1)
-    return ThresholdCounts(
-        tp=above[:, 1],
-        fp=above[:, 0],
-        adaptive_tp=counts[:, 1, 256],
-        adaptive_fp=counts[:, 0, 256],
-        positives=above[:, 1, 0],
-        pixels=above[:, 0, 0] + above[:, 1, 0],
-    )
-
-
-def reached(counts: ThresholdCounts) -> tuple[Array, Array]:
-    """Return true and false positives at the 256 thresholds and the adaptive one, (N, 257) each, float64."""
-    tp = torch.cat([counts.tp, counts.adaptive_tp[:, None]], dim=1)
-    fp = torch.cat([counts.fp, counts.adaptive_fp[:, None]], dim=1)
-    return quick(tp.double()), quick(fp.double())
+    fp, tp = reached_counts_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)).unbind(1)
+    return ThresholdCounts(tp[:, :256], fp[:, :256], tp[:, 256], fp[:, 256], tp[:, 0], tp[:, 0] + fp[:, 0])
 
 
 @once
-def level_histograms_of(maps: Maps) -> Tensor:
-    """Count pixels by grey level and those that reach the adaptive threshold; without a copy to the host.
+def reached_counts_of(maps: Maps) -> Tensor:
+    """Count the pixels that reach each grey level and the adaptive threshold; without a copy to the host.
 
     Args:
         maps: What `as_maps` returns.
@@ -83,16 +63,15 @@ def level_histograms_of(maps: Maps) -> Tensor:
     Returns:
         Counts, (N, 2, 257), int64: background, then foreground; the levels 0 to 255, then the adaptive threshold.
     """
-    if maps.source.dtype is not torch.uint8:
-        return _level_histograms(maps.source, maps.scale, maps.mask)
-    grey, probability = grey_histograms_of(maps), maps.scale
-    pixels = grey.sum(dim=1)
-    mean = (pixels * probability).sum(dim=1) / pixels.sum(dim=1).clamp(min=1)
-    reaches = probability >= (2 * mean).clamp(max=1)[:, None]
-    counts = torch.zeros(len(grey), 2, 257, dtype=torch.int64, device=grey.device)
-    counts.scatter_add_(2, (probability * 255).long()[:, None].expand_as(grey), grey)
-    counts[:, :, 256] = (grey * reaches[:, None]).sum(dim=2)
-    return counts
+    if maps.source.dtype is torch.uint8:
+        return _reached_counts_of_greys(grey_histograms_of(maps), maps.scale)
+    return _reached_counts(maps.source, maps.scale, maps.mask)
+
+
+def positives_of(counts: Tensor) -> tuple[Array, Array]:
+    """Return true and false positives from what `reached_counts_of` returns, (N, 257) each, float64; see `quick`."""
+    fp, tp = quick(counts.double()).swapaxes(0, 1)
+    return tp, fp
 
 
 @once
@@ -108,13 +87,28 @@ def grey_histograms_of(maps: Maps) -> Tensor:
     return _grey_histograms(maps.source, maps.mask)
 
 
-def _level_histograms_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+def _reached_counts_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
     prediction, valid = to_probability(source, scale), mask < 2
     mean = (prediction.double() * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)
     reaches = prediction.double() >= (2 * mean).clamp(max=1)[:, None, None]
     levels = (prediction * 255).long()
     places = torch.stack([levels, torch.full_like(levels, 256)])
-    return _scattered(places, torch.stack([torch.ones_like(reaches), reaches]), mask, 257)
+    return _from_above(_scattered(places, torch.stack([torch.ones_like(reaches), reaches]), mask, 257))
+
+
+def _reached_counts_of_greys_by_tensors(greys: Tensor, scale: Tensor) -> Tensor:
+    pixels = greys.sum(dim=1)
+    mean = (pixels * scale).sum(dim=1) / pixels.sum(dim=1).clamp(min=1)
+    reaches = scale >= (2 * mean).clamp(max=1)[:, None]
+    counts = torch.zeros(len(greys), 2, 257, dtype=torch.int64, device=greys.device)
+    counts.scatter_add_(2, (scale * 255).long()[:, None].expand_as(greys), greys)
+    counts[:, :, 256] = (greys * reaches[:, None]).sum(dim=2)
+    return _from_above(counts)
+
+
+def _from_above(counts: Tensor) -> Tensor:
+    """Sum the counts of the 256 levels up from the highest, (N, 2, 257); the last stays."""
+    return torch.cat([counts[..., :256].flip(-1).cumsum(dim=-1).flip(-1), counts[..., 256:]], dim=-1)
 
 
 def _grey_histograms_by_tensors(source: Tensor, mask: Tensor) -> Tensor:
@@ -129,9 +123,15 @@ def _scattered(places: Tensor, amounts: Tensor, mask: Tensor, size: int) -> Tens
     return counts.scatter_add_(0, places.flatten(), amounts.long().flatten()).view(-1, 3, size)[:, :2].contiguous()
 
 
-def _level_histograms_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+def _reached_counts_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
     counts = torch.empty(len(mask), 2, 257, dtype=torch.int64)
-    per_image(kernels.levels.level_histograms, source, scale, mask, counts)
+    per_image(kernels.levels.reached_counts, source, scale, mask, counts)
+    return counts
+
+
+def _reached_counts_of_greys_by_kernel(greys: Tensor, scale: Tensor) -> Tensor:
+    counts = torch.empty(len(greys), 2, 257, dtype=torch.int64)
+    per_image(kernels.levels.reached_counts_of_greys, greys, scale, counts)
     return counts
 
 
@@ -141,5 +141,8 @@ def _grey_histograms_by_kernel(source: Tensor, mask: Tensor) -> Tensor:
     return counts
 
 
-_level_histograms = operator("level_histograms", _level_histograms_by_tensors, _level_histograms_by_kernel)
+_reached_counts = operator("reached_counts", _reached_counts_by_tensors, _reached_counts_by_kernel)
+_reached_counts_of_greys = operator(
+    "reached_counts_of_greys", _reached_counts_of_greys_by_tensors, _reached_counts_of_greys_by_kernel
+)
 _grey_histograms = operator("grey_histograms", _grey_histograms_by_tensors, _grey_histograms_by_kernel)

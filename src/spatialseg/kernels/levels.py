@@ -7,16 +7,16 @@ from spatialseg.kernels.common import FAST, Array, to_unit
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def level_histograms(source: Array, scale: Array, mask: Array, counts: Array) -> None:
-    """Count the pixels of one image by grey level, and those that reach twice the mean.
+def reached_counts(source: Array, scale: Array, mask: Array, counts: Array) -> None:
+    """Count the pixels of one image that reach each grey level, and twice the mean.
 
     Args:
         source: Prediction p, (H, W), float32 or float64, in whose precision ⌊255 p⌋ is taken; see `common`, as for
             `scale` and `mask`.
         scale: What the source's values stand for.
         mask: (H, W).
-        counts: What is written: (2, 257), int64; background, then foreground; 256 levels, then the pixels that reach
-            the adaptive threshold min(1, twice the mean).
+        counts: What is written: (2, 257), int64; background, then foreground; the levels 0 to 255, then the adaptive
+            threshold min(1, twice the mean).
     """
     height, width = mask.shape
     white = scale.dtype.type(255)
@@ -46,11 +46,34 @@ def level_histograms(source: Array, scale: Array, mask: Array, counts: Array) ->
             bins[1, places[2 * x + 1]] += 1
         if width % 2:
             bins[0, places[width - 1]] += 1
-    for level in range(256):
-        counts[0, level] = bins[0, level] + bins[1, level]
-        counts[1, level] = bins[0, 256 + level] + bins[1, 256 + level]
-    counts[0, 256] = background
-    counts[1, 256] = foreground
+    counts[0, 256], counts[1, 256] = background, foreground
+    for kind in range(2):
+        above = 0
+        for level in range(255, -1, -1):
+            above += bins[0, 256 * kind + level] + bins[1, 256 * kind + level]
+            counts[kind, level] = above
+
+
+@njit(cache=True, nogil=True)
+def reached_counts_of_greys(greys: Array, scale: Array, counts: Array) -> None:
+    """Do the same from what `grey_histograms` wrote, (2, 256), and what each grey level stands for, ascending."""
+    total, pixels = 0.0, 0
+    for grey in range(256):
+        here = greys[0, grey] + greys[1, grey]
+        total += here * scale[grey]
+        pixels += here
+    threshold = min(2 * (total / max(pixels, 1)), 1.0)
+    for kind in range(2):
+        counts[kind, 256] = above = 0
+        level = 255
+        for grey in range(255, -1, -1):
+            while level > scale[grey] * 255:
+                counts[kind, level] = above
+                level -= 1
+            above += greys[kind, grey]
+            if scale[grey] >= threshold:
+                counts[kind, 256] = above
+        counts[kind, : level + 1] = above
 
 
 @njit(cache=True, nogil=True)
