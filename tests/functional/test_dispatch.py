@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spatialseg.functional import boundary, maps, pooling, structure, thresholds, weighted_f
+from spatialseg.functional import boundary, error, maps, pooling, structure, thresholds, weighted_f
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.weighted_f import weighted_counts, weighted_f_measure
 
@@ -72,12 +72,11 @@ def test_far_false_alarms_cost_twice():
 def test_histograms_equal_the_definition(drawn):
     expected = thresholds._reached_counts_by_tensors(drawn.source, drawn.scale, drawn.mask)
     assert torch.equal(thresholds.reached_counts_of(drawn), expected)
-    if drawn.source.dtype is torch.uint8:
-        found, expected = (
-            count(drawn.source, drawn.mask)
-            for count in (thresholds._grey_histograms_by_kernel, thresholds._grey_histograms_by_tensors)
-        )
-        assert torch.equal(found, expected)
+    found, expected = (
+        of(drawn.source, drawn.scale, drawn.mask)
+        for of in (error._mean_absolute_error_by_kernel, error._mean_absolute_error_by_tensors)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 @given(batches())

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from spatialseg.functional.arrays import positive, tensor, where
+from spatialseg.functional.arrays import nonzero, positive, tensor, where
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.thresholds import positives_of, reached_counts_of
 
@@ -57,7 +57,7 @@ def alignment_from_counts(counts: Tensor) -> AlignmentResult:
         (positives - tp, -predicted, 1 - true),
         (pixels - positives - fp, -predicted, -true),
     ):
-        aligned = 2 * p * g / positive(p * p + g * g)
+        aligned = 2 * p * g / nonzero(p * p + g * g)
         total = total + count * (1 + aligned) ** 2 / 4
     total = where(positives == 0, pixels - tp - fp, total)
     total = where(positives == pixels, tp + fp, total)

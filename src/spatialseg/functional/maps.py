@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import tensor
+from spatialseg.functional.arrays import joined, tensor
 from spatialseg.functional.dispatch import gathered, operator, per_image, quick
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -130,7 +130,7 @@ def as_maps(
     mask, found = as_mask(target, ignore_index)
     if normalize or not grey:
         scale, beyond = inspect(prediction, mask)
-        found = found if grey else torch.cat([found, beyond[None]])
+        found = quick(found) if grey else joined([quick(found).T, quick(beyond)[:, None]]).T
     scale = scale if normalize else plain_scale(prediction)
     unknown, ignored, *unsound = found.tolist()
     for image, wrong in enumerate(unsound[0] if unsound else ()):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from spatialseg.functional.arrays import positive, tensor
+from spatialseg.functional.arrays import nonzero, positive, tensor
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.thresholds import positives_of, reached_counts_of
 
@@ -53,5 +53,5 @@ def saliency_f_from_counts(counts: Tensor, beta2: float = 0.3) -> SaliencyFResul
     """Do the same from what `reached_counts_of` returns."""
     tp, fp = positives_of(counts)
     precision, recall = tp / positive(tp + fp), tp / positive(tp[:, :1])
-    f = tensor((1 + beta2) * precision * recall / positive(beta2 * precision + recall))
+    f = tensor((1 + beta2) * precision * recall / nonzero(beta2 * precision + recall))
     return SaliencyFResult(f[:, 256], f[:, :256], tensor(precision)[:, :256], tensor(recall)[:, :256])

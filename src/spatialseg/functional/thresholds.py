@@ -63,8 +63,6 @@ def reached_counts_of(maps: Maps) -> Tensor:
     Returns:
         Counts, (N, 2, 257), int64: background, then foreground; the levels 0 to 255, then the adaptive threshold.
     """
-    if maps.source.dtype is torch.uint8:
-        return _reached_counts_of_greys(grey_histograms_of(maps), maps.scale)
     return _reached_counts(maps.source, maps.scale, maps.mask)
 
 
@@ -74,75 +72,24 @@ def positives_of(counts: Tensor) -> tuple[Array, Array]:
     return tp, fp
 
 
-@once
-def grey_histograms_of(maps: Maps) -> Tensor:
-    """Count pixels by the source's own grey level.
-
-    Args:
-        maps: What `as_maps` returns for grey levels.
-
-    Returns:
-        Counts, (N, 2, 256), int64: background, then foreground.
-    """
-    return _grey_histograms(maps.source, maps.mask)
-
-
 def _reached_counts_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
     prediction, valid = to_probability(source, scale), mask < 2
     mean = (prediction.double() * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)
     reaches = prediction.double() >= (2 * mean).clamp(max=1)[:, None, None]
-    levels = (prediction * 255).long()
-    places = torch.stack([levels, torch.full_like(levels, 256)])
-    return _from_above(_scattered(places, torch.stack([torch.ones_like(reaches), reaches]), mask, 257))
-
-
-def _reached_counts_of_greys_by_tensors(greys: Tensor, scale: Tensor) -> Tensor:
-    pixels = greys.sum(dim=1)
-    mean = (pixels * scale).sum(dim=1) / pixels.sum(dim=1).clamp(min=1)
-    reaches = scale >= (2 * mean).clamp(max=1)[:, None]
-    counts = torch.zeros(len(greys), 2, 257, dtype=torch.int64, device=greys.device)
-    counts.scatter_add_(2, (scale * 255).long()[:, None].expand_as(greys), greys)
-    counts[:, :, 256] = (greys * reaches[:, None]).sum(dim=2)
-    return _from_above(counts)
-
-
-def _from_above(counts: Tensor) -> Tensor:
-    """Sum the counts of the 256 levels up from the highest, (N, 2, 257); the last stays."""
-    return torch.cat([counts[..., :256].flip(-1).cumsum(dim=-1).flip(-1), counts[..., 256:]], dim=-1)
-
-
-def _grey_histograms_by_tensors(source: Tensor, mask: Tensor) -> Tensor:
-    return _scattered(source.long()[None], torch.ones_like(mask)[None], mask, 256)
-
-
-def _scattered(places: Tensor, amounts: Tensor, mask: Tensor, size: int) -> Tensor:
-    """Add amounts up by their places in [0, size), (M, N, H, W) each, by image and kind of pixel: (N, 2, size)."""
     image = torch.arange(len(mask), device=mask.device).view(-1, 1, 1)
-    places = (image * 3 + mask) * size + places
-    counts = torch.zeros(len(mask) * 3 * size, dtype=torch.int64, device=mask.device)
-    return counts.scatter_add_(0, places.flatten(), amounts.long().flatten()).view(-1, 3, size)[:, :2].contiguous()
+    places = (image * 3 + mask) * 257
+    counts = torch.zeros(len(mask) * 3 * 257, dtype=torch.int64, device=mask.device)
+    for level, amount in (((prediction * 255).long(), torch.ones_like(places)), (256, reaches.long())):
+        counts.scatter_add_(0, (places + level).flatten(), amount.flatten())
+    levels, adaptive = counts.view(-1, 3, 257)[:, :2].split([256, 1], dim=2)
+    return torch.cat([levels.flip(-1).cumsum(dim=-1).flip(-1), adaptive], dim=2)
 
 
 def _reached_counts_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    of_greys, of_floats = kernels.levels.reached_counts_of_greys, kernels.levels.reached_counts
     counts = torch.empty(len(mask), 2, 257, dtype=torch.int64)
-    per_image(kernels.levels.reached_counts, source, scale, mask, counts)
-    return counts
-
-
-def _reached_counts_of_greys_by_kernel(greys: Tensor, scale: Tensor) -> Tensor:
-    counts = torch.empty(len(greys), 2, 257, dtype=torch.int64)
-    per_image(kernels.levels.reached_counts_of_greys, greys, scale, counts)
-    return counts
-
-
-def _grey_histograms_by_kernel(source: Tensor, mask: Tensor) -> Tensor:
-    counts = torch.empty(len(mask), 2, 256, dtype=torch.int64)
-    per_image(kernels.levels.grey_histograms, source, mask, counts)
+    per_image(of_greys if source.dtype is torch.uint8 else of_floats, source, scale, mask, counts)
     return counts
 
 
 _reached_counts = operator("reached_counts", _reached_counts_by_tensors, _reached_counts_by_kernel)
-_reached_counts_of_greys = operator(
-    "reached_counts_of_greys", _reached_counts_of_greys_by_tensors, _reached_counts_of_greys_by_kernel
-)
-_grey_histograms = operator("grey_histograms", _grey_histograms_by_tensors, _grey_histograms_by_kernel)
