@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from spatialseg import evidence
-from spatialseg.evidence import EvidenceError, TableSpec, main, make
+from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make
 from spatialseg.report.evidence import read_arms, table_of
 from spatialseg.scores import Measure, Scores
 from spatialseg.tables import documents, read_tables, write_tables
@@ -89,6 +90,15 @@ def test_a_table_can_be_like_another_and_candidates_are_only_tuned(project):
     ]
 
 
+def test_a_table_can_take_some_arms_of_another(project):
+    also = {"title": "Also", "like": "tiny", "arms": ["bce"], "few_seeds": []}
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
+    assert TableSpec.read("also").arms == {"bce": SPEC["arms"]["bce"]}
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also | {"arms": ["bce", "dice"]}))
+    with pytest.raises(EvidenceError, match=r"also\.yaml: the table that it is like has no arm dice"):
+        TableSpec.read("also")
+
+
 def test_the_rate_is_the_best_on_validation(project):
     spec = TableSpec.read("tiny")
     tuning, final = list(spec.runs())[:2], list(spec.runs())[4]
@@ -107,7 +117,7 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     spec = TableSpec.read("tiny")
     for run in list(spec.runs())[:4]:
         write_record(run)
-    make(spec, Path("runs"), limit=1, jobs=2)
+    make([spec], Path("runs"), limit=1, jobs=2)
     assert "tiny-bce on shapes, seed 0:" in capsys.readouterr().out
     kept = read_arms(Path("experiments/results/tiny/shapes"), ["bce"])["bce"]
     (folder,) = Path("runs/tiny-bce/shapes/seed0").iterdir()
@@ -120,6 +130,23 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert [line.endswith("missing") for line in shown] == [False] * 5 + [True] * 3
     assert (Path("experiments/results/tiny/shapes/bce/seed0") / "images.csv").stat().st_mtime_ns == before
+
+
+def test_tables_share_one_queue_in_which_seeds_wait_for_their_rates(project, monkeypatch):
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump({"title": "Also", "like": "tiny", "seeds": [7]}))
+    specs = [TableSpec.read(name) for name in ("tiny", "also")]
+    order: list[EvidenceRun] = []
+
+    def train(run, runs):
+        if run.rate is None:
+            run.chosen_rate()  # fails where a rate is missing
+        time.sleep(0.05 * (run.rate is not None))
+        write_record(run)
+        order.append(run)
+
+    monkeypatch.setattr(evidence, "_make_one", train)
+    make(specs, Path("runs"), jobs=6)
+    assert len(order) == len({run.record for run in order}) == 14 and all(run.done for spec in specs for run in spec.runs())
 
 
 def test_tables_and_documents_follow_from_the_records(project):

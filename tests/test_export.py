@@ -160,6 +160,3 @@ def test_what_cannot_be_exported_is_said_in_a_line(runs, tmp_path, monkeypatch, 
     monkeypatch.setattr("spatialseg.export.TOLERANCE", -1.0)
     assert "differs by" in fails("--out", tmp_path / "new.pt2", "--format", "torch")
     assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
-    with pytest.raises(SystemExit):
-        main(["export", "--help"])
-    assert "example: python -m spatialseg export" in " ".join(capsys.readouterr().out.split())

@@ -148,9 +148,6 @@ def test_what_cannot_be_done_is_said_in_a_line(runs, photos, capsys):
     ):
         error = fails(runs, *arguments, status=2, capsys=capsys, run=run)
         assert said in error and error.startswith("spatialseg predict: ") and error.count("\n") == 1
-    with pytest.raises(SystemExit):
-        main(["predict", "--help"])
-    assert "example: python -m spatialseg predict" in capsys.readouterr().out.splitlines()[-2]
 
 
 def test_the_palette_is_that_of_pascal_voc():

@@ -32,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2 when the arguments, the configuration or the data cannot be used.
     """
-    command, *rest = sys.argv[1:] if args is None else args or ["--help"]
+    command, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
     if command in ("-h", "--help"):
         print(_overview())
         return
@@ -54,4 +54,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _overview() -> str:
     lines = [f"  {name:9} {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(["usage: python -m spatialseg COMMAND [--help] ...", "", *lines])
+    example = "example: python -m spatialseg losses wfb"
+    return "\n".join(["usage: python -m spatialseg COMMAND [--help] ...", "", *lines, "", example])

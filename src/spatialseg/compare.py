@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialseg.conventions import Conventions
+from spatialseg.hints import HelpFormatter
 from spatialseg.report.entries import CUT, Entry, open_entries
 from spatialseg.report.statistics import RESAMPLES, Arm, differences
 from spatialseg.report.table import Cell, Column, Table, columns_of
@@ -223,6 +224,7 @@ def main(args: Sequence[str]) -> None:
         "spatialseg compare",
         description="Show runs side by side, on the same test images.",
         epilog="example: python -m spatialseg compare saliency_bce/ecssd saliency_wfb/ecssd --html",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "names",

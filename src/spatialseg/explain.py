@@ -11,6 +11,7 @@ from PIL import Image
 
 from spatialseg.data.files import read_image, read_map, read_mask
 from spatialseg.extras import how_to_install
+from spatialseg.hints import HelpFormatter
 from spatialseg.report.anatomy import LOSSES, dissect, draw_anatomy
 from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunError, RunFolder, find_runs
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "spatialseg explain",
         description="Draw how the weighted F-measure of one map comes about, and where losses push that map.",
         epilog="example: python -m spatialseg explain photo.jpg mask.png --pred map.png",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("image", type=Path, help="the photograph")
     parser.add_argument("mask", type=Path, help="its ground truth: foreground above 127, or 1 of 0 and 1")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spatialseg.data.source import DataError
 from spatialseg.extras import import_extra
+from spatialseg.hints import HelpFormatter
 from spatialseg.run.folder import RunError
 
 if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
@@ -240,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Write a trained network for use elsewhere: an ONNX graph or a torch.export program that takes "
         "images as they are, or the folder that segmentation-models-pytorch loads and the Hugging Face hub takes.",
         epilog="example: python -m spatialseg export saliency_wfb/ecssd --format onnx --out saliency.onnx",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("run", help="run folder, EXPERIMENT/DATA, or a checkpoint")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="default: onnx")

@@ -1,5 +1,6 @@
-"""Help for whoever misspelt a name."""
+"""Help for whoever misspelt a name or asks for help."""
 
+import argparse
 import difflib
 from collections.abc import Iterable
 
@@ -8,3 +9,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` with the known name that is nearest, or nothing where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Leaves the example at the end of a help in one line, so that it can be pasted."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example: ") else super()._fill_text(text, width, indent)

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spatialseg.data.files import few, list_images, orientation, read_image, stem
 from spatialseg.data.source import DataError
+from spatialseg.hints import HelpFormatter
 from spatialseg.inference.outputs import COLUMNS, KINDS, ROWS, THUMBNAIL, contact_sheet, render, save
 from spatialseg.run.folder import RunError
 
@@ -343,6 +344,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Predict images with a trained network. Writes grey maps and masks at the images' own size; what "
         "is there already stays, so a command that was stopped goes on where it was.",
         epilog="example: python -m spatialseg predict saliency_wfb/ecssd photos --write maps cutouts --out predictions",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("run", help="run folder, EXPERIMENT/DATA, or a checkpoint")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or a pattern such as 'photos/*.jpg'")

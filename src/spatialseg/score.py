@@ -23,6 +23,7 @@ from spatialseg.data.pairs import Maps, Pairs, Place, ScoringError, find_pairs, 
 from spatialseg.data.source import DataError
 from spatialseg.extras import how_to_install
 from spatialseg.functional.dispatch import one_thread
+from spatialseg.hints import HelpFormatter
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.metrics.registry import available_measures
 from spatialseg.report.statistics import RESAMPLES, Arm
@@ -241,6 +242,7 @@ def main(args: Sequence[str] | None = None) -> None:
         prog="spatialseg score",
         description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
         epilog="example: python -m spatialseg score --pred mine=maps/ theirs=maps2/ --gt masks/ --preset pysodmetrics",
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
     folders: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "[NAME=]DIR"}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec
+from spatialseg.hints import HelpFormatter
 from spatialseg.report.evidence import (
     draw_dots,
     draw_gains,
@@ -83,6 +84,7 @@ def main(args: Sequence[str]) -> None:
         description="Make every table and figure of the evidence anew from experiments/results, without training, and "
         "put the tables where README and experiments/README.md quote them.",
         epilog="example: python -m spatialseg tables",
+        formatter_class=HelpFormatter,
     )
     parser.parse_args(args)
     try:

@@ -1,6 +1,7 @@
 """Commands of a run, from arguments to what lies in its folder."""
 
 import csv
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -221,18 +222,21 @@ def test_pictures_take_no_more_time_than_they_may(monkeypatch, tmp_path):
     assert len(list(tmp_path.glob("epoch_*.png"))) == len(drawn)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "losses check"])
 def test_help_ends_with_an_example(command, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")  # so that no line is broken
+    monkeypatch.setenv("COLUMNS", "60")  # narrow, and yet it can be pasted
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert not stop.value.code
-    assert f"example: python -m spatialseg {command}" in capsys.readouterr().out.rstrip().splitlines()[-1]
+    assert capsys.readouterr().out.rstrip().splitlines()[-1].startswith(f"example: python -m spatialseg {command}")
 
 
-def test_help_and_unknown_commands(capsys):
-    main(["--help"])
+def test_help_and_unknown_commands(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["spatialseg"])
+    main()
     shown = capsys.readouterr().out
+    main(["--help"])
+    assert capsys.readouterr().out == shown
     assert all(f"  {command} " in shown for command in COMMANDS)
     with pytest.raises(SystemExit, match="2"):
         main(["fitt"])

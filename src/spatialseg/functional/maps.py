@@ -94,6 +94,7 @@ def as_maps(
     *,
     normalize: bool = False,
     ignore_index: int | None = 255,
+    validate_args: bool = True,
 ) -> Maps:
     """Check a batch of foreground maps and its ground truth, and bring both to one form.
 
@@ -105,6 +106,7 @@ def as_maps(
         normalize: Stretch each prediction linearly so that its extremes (over the pixels that count) become 0 and 1.
             A constant prediction stays as it is.
         ignore_index: Target value of the pixels that do not count; a boolean target has none.
+        validate_args: Look at the values, which makes an accelerator wait; otherwise those named below are not found.
 
     Returns:
         The checked maps.
@@ -128,10 +130,12 @@ def as_maps(
         prediction = prediction.float()
 
     mask, found = as_mask(target, ignore_index)
-    if normalize or not grey:
+    if normalize or (validate_args and not grey):
         scale, beyond = inspect(prediction, mask)
         found = quick(found) if grey else joined([quick(found).T, quick(beyond)[:, None]]).T
     scale = scale if normalize else plain_scale(prediction)
+    if not validate_args:
+        return Maps(prediction, scale, mask, complete=False, stretched=normalize or grey)
     unknown, ignored, *unsound = found.tolist()
     for image, wrong in enumerate(unsound[0] if unsound else ()):
         if wrong:

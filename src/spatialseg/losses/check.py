@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
 
+from spatialseg.hints import HelpFormatter
 from spatialseg.losses.registry import check_arguments, loss_class
 
 SHAPES = ((1, 1, 1), (1, 1, 3), (2, 2, 2), (1, 3, 4), (2, 9, 10))
@@ -383,7 +384,8 @@ def main(args: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         "spatialseg losses check",
         description="Check whether a loss is sound, and show the smallest example of what does not hold.",
-        epilog="example: spatialseg losses check wfb --args '{beta2: 0.3}'",
+        epilog="example: python -m spatialseg losses check wfb --args '{beta2: 0.3}'",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("name", help="a registered name or the dotted path of a class")
     parser.add_argument("--args", type=yaml.safe_load, default={}, metavar="YAML", help="arguments of the loss")

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
+from spatialseg.hints import HelpFormatter
 from spatialseg.losses import check
 from spatialseg.losses.registry import available_losses, loss_class
 
@@ -75,6 +76,7 @@ def main(args: Sequence[str]) -> None:
         "spatialseg losses",
         description="List the losses, or explain one of them; `losses check NAME` says whether one is sound.",
         epilog="example: python -m spatialseg losses wfb",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("name", nargs="?", help="a registered name or a dotted path")
     name = parser.parse_args(args).name

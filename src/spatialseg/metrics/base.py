@@ -29,6 +29,7 @@ class ImageMean(Metric):
         conventions: How to score.
         classes: 1 for a foreground map; C > 1 for classes.
         average: Of several classes the mean over those that have a value (`"macro"`), or a value for each (`"none"`).
+        validate_args: Look at the values of every batch also on an accelerator, which has to wait for it.
         kwargs: Further arguments of `torchmetrics.Metric`.
 
     Raises:
@@ -52,6 +53,7 @@ class ImageMean(Metric):
         conventions: Conventions = DEFAULT,
         classes: int = 1,
         average: str = "macro",
+        validate_args: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,6 +65,7 @@ class ImageMean(Metric):
         self.conventions = conventions
         self.classes = classes
         self.average = average
+        self.validate_args = validate_args
         self.names = self.names or tuple(name for measure in measuring.measures for name in _parts(measure))
         width = len(self.names) + 256 * len(measuring.curves) + 1
         self.add_state("total", torch.zeros(classes, width, dtype=torch.float64), dist_reduce_fx="sum")
@@ -90,9 +93,12 @@ class ImageMean(Metric):
             ValueError: The shapes do not fit, a prediction holds NaN or leaves [0, 1], or a target holds another value.
         """
         used = self.conventions
+        looks = self.validate_args or prediction.is_cpu
         if self.classes > 1:
-            prediction, target = maps_of_classes(prediction, target, self.classes, used.ignore_index)
-        maps = as_maps(prediction, target, normalize=used.normalize, ignore_index=used.ignore_index)
+            prediction, target = maps_of_classes(prediction, target, self.classes, used.ignore_index, looks)
+        maps = as_maps(
+            prediction, target, normalize=used.normalize, ignore_index=used.ignore_index, validate_args=looks
+        )
         self._add(self._values(maps))
 
     def compute(self) -> Tensor | dict[str, Tensor]:

@@ -16,6 +16,7 @@ from spatialseg.functional.boundary import (
 )
 from spatialseg.functional.dispatch import quick
 from spatialseg.functional.error import mean_absolute_error_of
+from spatialseg.functional.fragments import spurious_components_of
 from spatialseg.functional.iou import overlap_counts
 from spatialseg.functional.maps import Maps, masks_at, plain_scale
 from spatialseg.functional.multiscale import cell_counts_of, multiscale_iou_from_counts
@@ -226,8 +227,27 @@ class BoundaryF(Measuring):
 
     @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
-        """Return the boundary F-measure of each image."""
-        return ImageValues({"boundary_f": boundary_f_from_counts(counts.T).f})
+        """Return the boundary F-measure of each image, and the pixels of the true contour."""
+        return ImageValues({"boundary_f": boundary_f_from_counts(counts.T).f, "contour": counts[:, 2].double()})
+
+
+@register_measure(Measure("spurious", "spurious parts", "lower", "data set", ("spurious_parts", "images")))
+class Fragments(Measuring):
+    """The spurious components of an image's masks: how many per image, of those without a pixel of the class too."""
+
+    of_classes = "hard"
+    on_request = True
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return their number, (N,)."""
+        return spurious_components_of(maps, conventions.threshold)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return it, and what the mean over all images is a ratio of."""
+        parts = counts.double()
+        return ImageValues({"spurious": parts, "spurious_parts": parts, "images": torch.ones_like(parts)})
 
 
 @register_measure(Measure("multiscale_iou", "MSIoU"))

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from spatialseg.data import DataError, SegmentationDataModule
-from spatialseg.hints import did_you_mean
+from spatialseg.hints import HelpFormatter, did_you_mean
 from spatialseg.run.callbacks import EpochLines, Gauges, OneFolder, SaveMaps, TestTable, ValidationPictures
 from spatialseg.run.checkpoints import (
     BestCheckpoint,
@@ -82,7 +82,7 @@ def main(args: Sequence[str]) -> None:
                 parser_class=Parser,
                 auto_configure_optimizers=False,
                 args=[command, *rest],
-                parser_kwargs={"prog": PROGRAM, "parser_mode": "yaml", **_epilogs()},
+                parser_kwargs={"prog": PROGRAM, "parser_mode": "yaml", "formatter_class": Help, **_epilogs()},
             )
         status = 0
     except (DataError, RunError, NonFiniteLossError, OSError) as error:
@@ -95,6 +95,10 @@ def main(args: Sequence[str]) -> None:
         sys.exit(128 + signal.SIGINT)
     finally:
         finish_wandb(status)
+
+
+class Help(HelpFormatter, DefaultHelpFormatter):
+    """Shows values and types as jsonargparse does."""
 
 
 def _epilogs() -> dict[str, dict[str, str]]:
