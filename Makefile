@@ -96,7 +96,7 @@ leet: $(STAMP) ## Look at the curves of all runs in the terminal, with W&B's own
 sync: $(STAMP) ## Upload what W&B has not seen yet; ARGS goes to wandb sync, e.g. ARGS=--dry-run
 	@$(BIN)/wandb sync --yes $(ARGS) runs/wandb
 
-evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one run after the other
+evidence: $(STAMP) ## Train what is missing of TABLE, one or more of experiments/tables, one run after the other
 	@$(BIN)/python -m spatialseg evidence $(TABLE) $(ARGS)
 
 tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results

@@ -179,7 +179,7 @@ class SegmentationTask(LightningModule):
         """
         native: dict[int, Tensor] = {}
         for alike, logits in self._alike(batch):
-            native |= zip(alike, logits.split(1), strict=True)
+            native |= zip(alike, torch.split(logits, 1), strict=True)
         return [native[index] for index in range(len(native))]
 
     def _alike(self, batch: dict[str, Any]) -> Iterator[tuple[list[int], Tensor]]:
@@ -207,9 +207,10 @@ class SegmentationTask(LightningModule):
         logits = self(batch["image"])
         terms = self.loss.terms(logits, batch["mask"], batch.get("distance"))
         loss = self._log_loss(terms, "train", len(batch["name"]), on_step=True)
-        self._notice(
-            f"the loss became {{}} in epoch {self.current_epoch}, step {self.global_step}", loss, batch["name"]
-        )
+        where = f"in epoch {self.current_epoch}, step {self.global_step}"
+        seen = self._notice(f"the loss became {{}} {where}", loss, batch["name"])
+        if seen:  # a progress bar reads at every step what is logged for it
+            self.log("loss", seen[-1], prog_bar=True, logger=False)
         self.train_metrics.update(self.probabilities(logits.detach()), batch["mask"])
         return loss
 
@@ -245,7 +246,7 @@ class SegmentationTask(LightningModule):
                     self._count(names[index], probability, masks[index])
             else:
                 self.val_metrics.update(probabilities, torch.stack([masks[index] for index in alike]))
-            for index, one in zip(alike, logits.split(1), strict=True):
+            for index, one in zip(alike, torch.split(logits, 1), strict=True):
                 # Each by itself: a loss over a batch as a whole would depend on which images meet in one.
                 found[index] = one, self.loss.terms(one, masks[index][None])
         images = [found[index] for index in range(len(names))]
@@ -312,19 +313,19 @@ class SegmentationTask(LightningModule):
         scheduler = RiseAndFall(optimizer, steps, rise, hp["schedule"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _notice(self, what: str, value: Tensor, names: list[str]) -> None:
+    def _notice(self, what: str, value: Tensor, names: list[str]) -> list[Tensor]:
         """Look at a value that must be finite: at once on a CPU, else every so often, that no accelerator waits."""
         self._unseen.append((what, value.detach(), names))
-        if value.device.type == "cpu" or len(self._unseen) == LOOK_EVERY:
-            self._look()
+        return self._look() if value.device.type == "cpu" or len(self._unseen) == LOOK_EVERY else []
 
-    def _look(self) -> None:
-        """Raise if one of the last values is not finite: one copy to the host for all of them."""
+    def _look(self) -> list[Tensor]:
+        """Raise if one of the last values is not finite: one copy to the host for all of them, which is returned."""
         unseen, self._unseen = self._unseen, []
-        values = torch.stack([value for _, value, _ in unseen]).tolist() if unseen else []
+        values = list(torch.stack([value for _, value, _ in unseen]).cpu()) if unseen else []
         for value, (what, _, names) in zip(values, unseen, strict=True):
             if not math.isfinite(value):
-                raise NonFiniteLossError(f"{what.format(value)}, on the images {', '.join(names)}")
+                raise NonFiniteLossError(f"{what.format(value.item())}, on the images {', '.join(names)}")
+        return values
 
     def _count(self, name: str, probability: Tensor, mask: Tensor) -> None:
         self._counts.append(
@@ -360,7 +361,6 @@ class SegmentationTask(LightningModule):
         count: Any = float(size)
         self.log_dict(values, batch_size=count, on_step=False, on_epoch=True, sync_dist=True, logger=in_curves)
         if on_step:
-            self.log("loss", total.detach(), prog_bar=True, logger=False)
             self.log_dict({name.replace("train", "step", 1): value.detach() for name, value in values.items()})
         return total
 

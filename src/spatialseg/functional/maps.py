@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import tensor
+from spatialseg.functional.arrays import joined, tensor
 from spatialseg.functional.dispatch import gathered, operator, per_image, quick
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -132,7 +132,7 @@ def as_maps(
     mask, found = as_mask(target, ignore_index)
     if normalize or (validate_args and not grey):
         scale, beyond = inspect(prediction, mask)
-        found = found if grey else torch.cat([found, beyond[None]])
+        found = quick(found) if grey else joined([quick(found).T, quick(beyond)[:, None]]).T
     scale = scale if normalize else plain_scale(prediction)
     if not validate_args:
         return Maps(prediction, scale, mask, complete=False, stretched=normalize or grey)
@@ -221,14 +221,14 @@ inspect = operator("inspect", _inspect_by_tensors, _inspect_by_kernel)
 
 def plain_scale(prediction: Tensor) -> Tensor:
     """Return the scale (see `Maps`) where values are probabilities, or grey levels to be divided by 255."""
-    return _plain_scale(prediction.dtype, prediction.device).expand(len(prediction), -1)
+    return _plain_scale(len(prediction), prediction.dtype, prediction.device)
 
 
 @lru_cache
-def _plain_scale(dtype: torch.dtype, device: torch.device) -> Tensor:
-    if dtype is torch.uint8:
-        return torch.arange(256, dtype=torch.float64, device=device) / 255
-    return torch.tensor([0, 1], dtype=dtype, device=device)
+def _plain_scale(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    grey = dtype is torch.uint8
+    one = torch.arange(256, device=device).double() / 255 if grey else torch.tensor([0, 1], dtype=dtype, device=device)
+    return one.expand(count, -1)
 
 
 def _without_channel(maps: Tensor) -> Tensor:
