@@ -67,7 +67,7 @@ def add_row(row: Array, mask_row: Array, sums: Array) -> None:
     foreground = background = 0
     inside = inside_squares = outside = outside_squares = 0.0
     for x in range(len(row)):
-        value = float(row[x])
+        value = np.float64(row[x])
         one, zero = mask_row[x] == 1, mask_row[x] == 0
         foreground += one
         background += zero
