@@ -158,7 +158,7 @@ def _images(arm: Arm) -> Array:
 
 def _forest(first: Arm, second: Arm, index: int) -> Plot:
     """Draw the differences in all measures with their intervals."""
-    found = differences(first, second)
+    found = [each for each in differences(first, second) if not np.isnan(each.value)]  # scored maps have fewer
     ends = [end for each in found for end in (*each.images, *(each.crossed or ()))]
     plot = Plot(
         f"{second.name} less {first.name}", span([0.0], ends), names=[each.measure.describe() for each in found]
