@@ -129,7 +129,7 @@ $(JUPYTER): $(STAMP)
 	@touch $@
 
 notebook: $(JUPYTER) ## Open the notebooks in JupyterLab, with the kernel spatialseg; ARGS goes to it
-	@$(BIN)/python -m jupyterlab --notebook-dir . $(ARGS) notebooks
+	@$(BIN)/python -m jupyterlab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -178,7 +178,7 @@ def test_inspection_equals_the_definitions(drawn):
     assert torch.equal(unsound, maps._inspect_by_tensors(prediction, found[0])[1])
     if prediction.dtype is not torch.uint8:
         prediction = prediction.clamp(0, 1).nan_to_num()
-    both = (inspect(prediction, found[0])[0] for inspect in (maps._inspect_by_kernel, maps._inspect_by_tensors))
+    both = (inspect(prediction, found[0], True)[0] for inspect in (maps._inspect_by_kernel, maps._inspect_by_tensors))
     assert torch.equal(*both)
 
 

@@ -131,9 +131,10 @@ def as_maps(
 
     mask, found = as_mask(target, ignore_index)
     if normalize or (validate_args and not grey):
-        scale, beyond = inspect(prediction, mask)
+        scale, beyond = inspect(prediction, mask, normalize)
         found = quick(found) if grey else joined([quick(found).T, quick(beyond)[:, None]]).T
-    scale = scale if normalize else plain_scale(prediction)
+    else:
+        scale = plain_scale(prediction)
     if not validate_args:
         return Maps(prediction, scale, mask, complete=False, stretched=normalize or grey)
     unknown, ignored, *unsound = found.tolist()
@@ -187,13 +188,16 @@ def _scalar(value: int, dtype: torch.dtype) -> Any:  # noqa: ANN401
     return torch.tensor(value).to(dtype).numpy()[()]
 
 
-def _inspect_by_tensors(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scale by which the extremes of the pixels that count become 0 and 1, and which image leaves [0, 1]."""
+def _inspect_by_tensors(prediction: Tensor, mask: Tensor, stretches: bool) -> tuple[Tensor, Tensor]:
+    """Return the scale by which the extremes of the pixels that count become 0 and 1, and which image leaves [0, 1].
+
+    Unless it `stretches`, the scale is that which leaves all as it is.
+    """
     grey = prediction.dtype is torch.uint8
     highest = 255 if grey else 1
     low = prediction.masked_fill(mask == 2, highest).amin(dim=(1, 2))
     high = prediction.masked_fill(mask == 2, 0).amax(dim=(1, 2))
-    varied = low < high
+    varied = (low < high) & stretches
     low, high = low.where(varied, 0), high.where(varied, highest)
     unsound = ~((prediction >= 0) & (prediction <= highest)).flatten(1).all(dim=1)
     if not grey:
@@ -202,10 +206,10 @@ def _inspect_by_tensors(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     return ((plain_scale(prediction) - low) / (high - low)).clamp(0, 1), unsound.long()
 
 
-def _inspect_by_kernel(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def _inspect_by_kernel(prediction: Tensor, mask: Tensor, stretches: bool) -> tuple[Tensor, Tensor]:
     bits, lowest, highest = _BITS[prediction.dtype]
     scale = torch.empty_like(plain_scale(prediction), memory_format=torch.contiguous_format)
-    unsound = per_image(kernels.inspection.inspect, prediction.view(bits), mask, lowest, highest, scale)
+    unsound = per_image(kernels.inspection.inspect, prediction.view(bits), mask, stretches, lowest, highest, scale)
     return scale, gathered(unsound, np.int64)
 
 

@@ -56,11 +56,8 @@ def reached_counts(source: Array, scale: Array, mask: Array, counts: Array) -> N
         if width % 2:
             bins[0, places[width - 1]] += 1
     counts[0, 256], counts[1, 256] = background, foreground
-    for kind in range(2):
-        above = 0
-        for level in range(255, -1, -1):
-            above += bins[0, 256 * kind + level] + bins[1, 256 * kind + level]
-            counts[kind, level] = above
+    counts[:, :256] = (bins[0] + bins[1])[: 2 * 256].reshape(2, 256)
+    add_from_above(counts)
 
 
 @njit(cache=True, nogil=True)
@@ -80,16 +77,18 @@ def reached_counts_of_greys(source: Array, scale: Array, mask: Array, counts: Ar
     threshold = min(2 * (total / max(pixels, 1)), 1.0)
     counts[:] = 0
     for kind in range(2):
-        above = 0
-        level = 255
-        for grey in range(255, -1, -1):
-            while level > scale[grey] * 255:
-                counts[kind, level] = above
-                level -= 1
-            above += greys[kind, grey]
+        for grey in range(256):
+            counts[kind, int(scale[grey] * 255)] += greys[kind, grey]
             if scale[grey] >= threshold:
-                counts[kind, 256] = above
-        counts[kind, : level + 1] = above
+                counts[kind, 256] += greys[kind, grey]
+    add_from_above(counts)
+
+
+@njit(cache=True, nogil=True)
+def add_from_above(counts: Array) -> None:
+    """Turn the counts of pixels at the levels 0 to 255 into those at or above them."""
+    for level in range(254, -1, -1):
+        counts[:, level] += counts[:, level + 1]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
