@@ -2,8 +2,8 @@
 
     python experiments/photographs.py saliency_bce/shapes saliency_wfb/shapes --out experiments/results/by_rule.png
 
-The gain is that of the second run over the first, image by image. Both keep their maps (`--maps true`). The picture lies
-with the second run unless told otherwise: photographs that may not be passed on do not belong into the repository.
+The gain is that of the second run over the first, image by image. Both keep their maps (`--maps true`). The picture
+lies with the second run unless told otherwise: photographs that may not be passed on do not belong into the repository.
 """
 
 import argparse

@@ -31,7 +31,7 @@ def read_arms(folder: Path, names: Iterator[str] | list[str]) -> dict[str, Arm]:
         names: The arms, in the order to show them; those without a record are left out.
 
     Returns:
-        By name, each arm with the seeds that were run.
+        By name, each arm with the seeds that were run, and of their measures those that tables show.
     """
     arms = {}
     for name in names:
@@ -40,7 +40,10 @@ def read_arms(folder: Path, names: Iterator[str] | list[str]) -> dict[str, Arm]:
             for path in folder.glob(f"{name}/seed*/summary.json")
         )
         if found:
-            arms[name] = Arm(name, {seed: Scores.load(path) for seed, path in found})
+            seeds = {seed: Scores.load(path) for seed, path in found}
+            for scores in seeds.values():
+                scores.measures = tuple(measure for measure in scores.measures if measure.name in SHOWN)
+            arms[name] = Arm(name, seeds)
     return arms
 
 
@@ -332,12 +335,11 @@ def filter_table(record: Mapping[str, Mapping[str, Figures]], title: str) -> Tab
     experiments: dict[str, list[Mapping[str, Figures]]] = {}
     for run, each in record.items():
         experiments.setdefault(run.rpartition("/")[0], []).append(each)
-    rows: list[dict[str, Cell]] = [
-        {"run": name, "seeds": len(runs), "way": way}
-        | {measure.name: float(np.mean([run[way][measure.name] for run in runs])) for measure in shown}
-        for name, runs in experiments.items()
-        for way in ways
-    ]
+    rows: list[dict[str, Cell]] = []
+    for name, runs in experiments.items():
+        for way in ways:
+            means = {measure.name: float(np.mean([run[way][measure.name] for run in runs])) for measure in shown}
+            rows.append({"run": name, "seeds": len(runs), "way": way, **means})
     return Table(columns, rows, title)
 
 
