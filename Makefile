@@ -96,7 +96,7 @@ leet: $(STAMP) ## Look at the curves of all runs in the terminal, with W&B's own
 sync: $(STAMP) ## Upload what W&B has not seen yet; ARGS goes to wandb sync, e.g. ARGS=--dry-run
 	@$(BIN)/wandb sync --yes $(ARGS) runs/wandb
 
-evidence: $(STAMP) ## Train what is missing of TABLE, of experiments/tables, one run after the other
+evidence: $(STAMP) ## Train what is missing of TABLE, one or more of experiments/tables, one run after the other
 	@$(BIN)/python -m spatialseg evidence $(TABLE) $(ARGS)
 
 tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
@@ -129,7 +129,7 @@ $(JUPYTER): $(STAMP)
 	@touch $@
 
 notebook: $(JUPYTER) ## Open the notebooks in JupyterLab, with the kernel spatialseg; ARGS goes to it
-	@$(BIN)/python -m jupyterlab --notebook-dir . $(ARGS) notebooks
+	@$(BIN)/python -m jupyterlab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

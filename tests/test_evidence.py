@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from spatialseg import evidence
-from spatialseg.evidence import EvidenceError, TableSpec, main, make
+from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make
 from spatialseg.report.evidence import read_arms, table_of
 from spatialseg.scores import Measure, Scores
 from spatialseg.tables import documents, read_tables, write_tables
@@ -116,7 +117,7 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     spec = TableSpec.read("tiny")
     for run in list(spec.runs())[:4]:
         write_record(run)
-    make(spec, Path("runs"), limit=1, jobs=2)
+    make([spec], Path("runs"), limit=1, jobs=2)
     assert "tiny-bce on shapes, seed 0:" in capsys.readouterr().out
     kept = read_arms(Path("experiments/results/tiny/shapes"), ["bce"])["bce"]
     (folder,) = Path("runs/tiny-bce/shapes/seed0").iterdir()
@@ -129,6 +130,24 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert [line.endswith("missing") for line in shown] == [False] * 5 + [True] * 3
     assert (Path("experiments/results/tiny/shapes/bce/seed0") / "images.csv").stat().st_mtime_ns == before
+
+
+def test_tables_share_one_queue_in_which_seeds_wait_for_their_rates(project, monkeypatch):
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump({"title": "Also", "like": "tiny", "seeds": [7]}))
+    specs = [TableSpec.read(name) for name in ("tiny", "also")]
+    order: list[EvidenceRun] = []
+
+    def train(run, runs):
+        if run.rate is None:
+            run.chosen_rate()  # fails where a rate is missing
+        time.sleep(0.05 * (run.rate is not None))
+        write_record(run)
+        order.append(run)
+
+    monkeypatch.setattr(evidence, "_make_one", train)
+    make(specs, Path("runs"), jobs=6)
+    assert len(order) == 14
+    assert all(run.done for spec in specs for run in spec.runs())
 
 
 def test_tables_and_documents_follow_from_the_records(project):

@@ -73,18 +73,6 @@ class TestAugment:
         assert (mask == sample["mask"]).all()
         assert (image != sample["image"]).float().mean() > 0.5
 
-    def test_colours_are_those_of_torchvision(self):
-        """Of an image whose values nowhere leave the range, and in floating point: torchvision rounds in between."""
-        image = 100 + Blobs((40, 50))[0]["image"].as_subclass(torch.Tensor) // 5
-        augment = Augment(32, (1.0, 1.0), flip=False, color_jitter=0.3)
-        for seed in range(24):  # of the six orders each several times
-            torch.manual_seed(seed)
-            ours = augment._recoloured(image, augment.jitter)
-            torch.manual_seed(seed)
-            theirs = 255 * augment.jitter(tv_tensors.Image(image / 255)).as_subclass(torch.Tensor)
-            assert 0 < theirs.min() and theirs.max() < 255
-            assert (ours.float() - theirs).abs().max() < 0.55  # the weights of their grey sum up to 0.9999
-
     def test_ignored_pixels_stay_ignored(self):
         mask = tv_tensors.Mask(torch.full((40, 40), 255, dtype=torch.uint8))
         mask[10:30, 10:30] = 3

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -19,13 +18,11 @@ from spatialseg.data.files import Array, Pair, read_image, read_mask
 from spatialseg.data.source import Sample
 
 Batch = dict[str, Any]
-GREY = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in torchvision's grey."""
 
 
 def image_tensor(pixels: Array) -> tv_tensors.Image:
-    """View (H, W, 3) uint8 as a (3, H, W) image tensor."""
-    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+    """Turn (H, W, 3) uint8 into a (3, H, W) image tensor."""
+    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
 
 
 def make_sample(name: str, pixels: Array, mask: Array) -> Sample:
@@ -51,8 +48,6 @@ class PairDataset(Dataset[Sample]):
 class Augment:
     """A random crop of the image and its mask, resized to a square, perhaps mirrored, its colours shifted.
 
-    What is drawn is drawn by torchvision's transforms; applied by them it would take four times as long.
-
     Args:
         size: Side of the crop in pixels.
         scale: Range of the crop's area as a share of the image's.
@@ -61,47 +56,23 @@ class Augment:
     """
 
     def __init__(self, size: int, scale: tuple[float, float], flip: bool, color_jitter: float) -> None:
-        self.size = (size, size)
+        self.size = [size, size]
         self.crop = v2.RandomResizedCrop(size, scale=scale)
-        self.flip = flip
-        self.jitter = v2.ColorJitter(color_jitter, color_jitter, color_jitter) if color_jitter else None
+        self.flip = v2.RandomHorizontalFlip(0.5 if flip else 0.0)
+        self.jitter = v2.ColorJitter(color_jitter, color_jitter, color_jitter) if color_jitter else v2.Identity()
 
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[Tensor, Tensor]:
         """Return the image, uint8 (3, S, S), and its mask, uint8 (S, S), augmented alike."""
-        drawn = self.crop.make_params([image])
-        top, left, height, width = (drawn[key] for key in ("top", "left", "height", "width"))
-        window = ..., slice(top, top + height), slice(left, left + width)
-        pixels = image.as_subclass(Tensor)[window][None]
-        pixels = interpolate(pixels, self.size, mode="bilinear", antialias=True)[0]
-        # Plain "nearest" takes the upper left of the pixels that meet, half a pixel off; this one the middle.
-        labels = interpolate(mask.as_subclass(Tensor)[window][None, None], self.size, mode="nearest-exact")[0, 0]
-        if torch.rand(1) < 0.5 and self.flip:
-            pixels, labels = pixels.flip(-1), labels.flip(-1)
-        return (self._recoloured(pixels, self.jitter) if self.jitter else pixels), labels
-
-    @staticmethod
-    def _recoloured(pixels: Tensor, jitter: v2.ColorJitter) -> Tensor:
-        """Change brightness, contrast and saturation in the order drawn, in one pass.
-
-        Whatever the order, they come to a·x + b·grey(x) + c. Values are rounded and cut to [0, 255] once, at the end.
-        """
-        drawn = jitter.make_params([pixels])
-        planes = pixels.contiguous()
-        sums = planes.sum(dim=(1, 2)).tolist()  # of whole numbers: the same on any number of threads
-        mean = sum(weight * total for weight, total in zip(GREY, sums, strict=True)) / planes[0].numel()
-        a, b, c = 1.0, 0.0, 0.0
-        for index in drawn["fn_idx"].tolist():
-            if index == 0:
-                a, b, c = (drawn["brightness_factor"] * each for each in (a, b, c))
-            elif index == 1:
-                factor = drawn["contrast_factor"]
-                a, b, c = factor * a, factor * b, factor * c + (1 - factor) * ((a + b) * mean + c)
-            elif index == 2:
-                factor = drawn["saturation_factor"]
-                a, b = factor * a, factor * b + (1 - factor) * (a + b)
-        colours = planes.float()
-        grey = (colours[0] * GREY[0]).add_(colours[1], alpha=GREY[1]).add_(colours[2], alpha=GREY[2])
-        return colours.mul_(a).add_(grey.mul_(b).add_(c + 0.5)).clamp_(0, 255).to(torch.uint8)
+        window = self.crop.make_params([image])
+        window = [window[key] for key in ("top", "left", "height", "width")]
+        image = F.resize(F.crop(image, *window), self.size, antialias=True)
+        # A mask's own resize takes the upper left of the pixels that meet, half a pixel off; this one the middle.
+        mask = tv_tensors.wrap(
+            F.resize(F.crop(mask, *window).as_subclass(Tensor)[None], self.size, F.InterpolationMode.NEAREST_EXACT)[0],
+            like=mask,
+        )
+        image, mask = self.flip(image, mask)
+        return self.jitter(image).as_subclass(Tensor), mask.as_subclass(Tensor)
 
 
 class KeptSamples(Dataset[Sample]):

@@ -143,7 +143,7 @@ class MeanIoU(ImageMean):
             ignore_index=used.ignore_index,
             validate_args=self.validate_args,
         )
-        self._add(torch.stack(counts, dim=-1))
+        self._add(torch.stack(counts, dim=-1).flatten(0, 1))
 
 
 class BoundaryIoU(ImageMean):
