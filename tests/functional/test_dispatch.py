@@ -199,7 +199,7 @@ def test_operators_are_sound():
     categories = pooling._categories(labels, 1, 2)
     for op, arguments in (
         (maps.sort_out, (labels, 2)),
-        (maps.inspect, (source, mask)),
+        (maps.inspect, (source, mask, True)),
         (weighted_f._published_counts, (source, scale, mask)),
         (weighted_f._local_counts, (source, mask, None, [0.2, 0.6, 0.2])),
         (pooling._pool, (source[:, None], *categories, [1.0] * 9, 1)),
