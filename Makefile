@@ -102,11 +102,12 @@ evidence: $(STAMP) ## Train what is missing of TABLE, one or more of experiments
 tables: $(STAMP) ## Make the tables and figures of the evidence anew from experiments/results
 	@$(BIN)/python -m spatialseg tables
 
-bench: $(STAMP) ## Time losses, measures and predict against their peers, and what loggers cost; results go to benchmarks/results
+bench: $(STAMP) ## Time losses, measures and predict against their peers, loggers and networks; results go to benchmarks/results
 	@$(BIN)/python benchmarks/losses.py
 	@$(BIN)/python benchmarks/measures.py
 	@$(BIN)/python benchmarks/predict.py
 	@$(BIN)/python benchmarks/loggers.py
+	@$(BIN)/python benchmarks/networks.py
 
 bench-train: $(STAMP) ## Time our training loop against a bare one, and the loader; minutes
 	@$(BIN)/python benchmarks/train.py $(ARGS)
@@ -129,7 +130,7 @@ $(JUPYTER): $(STAMP)
 	@touch $@
 
 notebook: $(JUPYTER) ## Open the notebooks in JupyterLab, with the kernel spatialseg; ARGS goes to it
-	@$(BIN)/python -m jupyterlab --notebook-dir . $(ARGS) notebooks
+	@$(BIN)/python -m jupyterlab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -8,7 +8,7 @@ A run is a folder, or a name as `spatialseg compare` takes it; all that is neede
 `filter` smooths each map along its photograph's edges with a guided filter (He, Sun, Tang, PAMI 2013; that of kornia,
 `pip install kornia`): its radius, its ε and the threshold are chosen on the validation images by the weighted F-measure
 of masks. Of the dense CRF there is no kept package: those on PyPI were last released in 2018 to 2021.
-Figures go to experiments/results/<what>.json, beside those of other runs; `make tables` shows them.
+Figures go to experiments/results/rescored/<what>.json, beside those of other runs; `make tables` shows them.
 """
 
 import argparse
@@ -47,10 +47,11 @@ def main() -> None:
     parser.add_argument("what", choices=("ranking", "filter"))
     parser.add_argument("run", nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
-    parser.add_argument("--out", type=Path, default=EXPERIMENTS / "results", help="folder of the record")
+    parser.add_argument("--out", type=Path, default=EXPERIMENTS / "results" / "rescored", help="folder of the record")
     options = parser.parse_args()
     ways = {"ranking": on_sloppy_masks, "filter": after_filter}[options.what]
     path = options.out / f"{options.what}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(path.read_text()) if path.is_file() else {}
     found = [run for name in options.run for run in find_runs(name, options.runs)]
     for run in track(found, options.what):

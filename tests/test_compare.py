@@ -231,10 +231,10 @@ def test_the_page_of_one_run_shows_its_worst_and_best(tmp_path):
         Image.fromarray(sample["mask"].numpy()).save(run.maps / f"{sample['name']}.png")
     compare(tmp_path, "ce/shapes", "--images", "1", "--html")
     page = (tmp_path / "comparison" / "comparison.html").read_text(encoding="utf-8")
-    worst, best = (
-        scores.names[pick] for pick in (scores.columns["weighted_f"].argmin(), scores.columns["weighted_f"].argmax())
-    )
-    assert f"<h3>{worst}</h3>" in page and f"<h3>{best}</h3>" in page and "Worst and best" in page
+    values = scores.columns["weighted_f"]
+    picks = (values.argmin(), values.argmax())
+    worst, best = (f"<h3>{scores.names[pick]}: Fw {values[pick]:.3f}</h3>" for pick in picks)
+    assert worst in page and best in page and "Worst and best" in page
 
 
 def test_nothing_heavy_is_imported(runs):

@@ -216,6 +216,7 @@ def test_what_cannot_be_explained_is_said_in_a_line(files, capsys):
     good = ["scene.png", "mask.png", "--pred", "map.png"]
     fails(["none.png", *good[1:]], "none.png: no such file", capsys)
     fails([*good[:3], "scene.png"], "a colour image", capsys)
+    fails([*good, "--cut", "1.5"], "a threshold in [0, 1], got 1.5", capsys)
     fails([*good, "--losses", "bcee"], "did you mean 'bce'?", capsys)
     fails([*good, "--losses", "ce"], 'use "bce"', capsys)
     fails([*good, "--losses", "--out", "picture.doc"], "doc", capsys)

@@ -126,7 +126,7 @@ def test_everything_is_written(files, capsys):
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and np.mean([float(row["mae"]) for row in rows]) == pytest.approx(float(table[1]["mae"]))
     assert Scores.load(out, "images_bad_gt").figures()["e_max"] == float(table[1]["e_max"])
-    for name in ("curves_gt.png", "sheet_good_gt.png", "sheet_bad_gt.png"):
+    for name in ("curves_gt.png", "measures_gt.png", "sheet_good_gt.png", "sheet_bad_gt.png"):
         picture = np.asarray(Image.open(out / name).convert("L"))
         assert picture.std() > 10
 

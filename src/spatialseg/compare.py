@@ -41,7 +41,10 @@ def tabulate_figures(entries: Sequence[Entry]) -> Table:
     common: dict[str, Any] = {**first.conventions, "cuts": ()}  # what each run is cut at is its own
     caption = Conventions(**common).describe()
     if any(measure.name == CUT for measure in first.measures):
-        caption += " Fw cut: each run at the threshold chosen on its own validation images."
+        cut = (
+            "of the most probable classes" if first.classes else "at the threshold chosen on its own validation images"
+        )
+        caption += f" Fw cut: each run {cut}."
     if scored := [entry.arm.name for entry in entries if not entry.runs]:
         caption += f" Without seeds: scored maps ({', '.join(scored)}), 8-bit as a rule; a run's own are not rounded."
     return Table(columns, rows, f"{len(first)} test images", caption, facts={"conventions": first.conventions})
@@ -210,8 +213,16 @@ def examples(entries: Sequence[Entry], count: int) -> list["Example"]:
                 if index in (0, len(entries) - 1):
                     anatomies.append(Picture(title, np.asarray(draw_anatomy(one, anatomy, ANATOMY_SIDE))))
             pictures.append(Picture("weighted error", coloured(cost, 0, 2, "inferno")))
-        found.append(Example(one.name, pictures, anatomies))
+        found.append(Example(_heading(entries, one.name), pictures, anatomies))
     return found
+
+
+def _heading(entries: Sequence[Entry], name: str) -> str:
+    """Return the name of an image with its score, or by how much the last entry's differs from the first's."""
+    measure = entries[0].arm.measures[0]
+    row = entries[0].arm.first_seed.names.index(name)
+    first, *others = (each.arm.first_seed.columns[measure.name][row] for each in entries)
+    return f"{name}: " + (f"Δ {measure.label} {others[-1] - first:+.3f}" if others else f"{measure.label} {first:.3f}")
 
 
 def main(args: Sequence[str]) -> None:

@@ -158,17 +158,20 @@ def _notes(results: Sequence[Result]) -> list[str]:
 
 
 def _draw(results: Sequence[Result], out: Path, figures: str, sheet: int) -> list[Path]:
-    """Draw the curves of each data set, and the worst and best maps of each result."""
-    from spatialseg.report.pictures import draw_curves, draw_sheet
+    """Draw curves and measures of each data set, and the worst and best maps of each result."""
+    from spatialseg.report.pictures import draw_curves, draw_measures, draw_sheet
 
     drawn = {}
     for dataset in dict.fromkeys(one.dataset for one in results) if figures != "none" else ():
+        scores = {one.method: one.scores for one in results if one.dataset == dataset}
         curves = {
-            one.method: {name: one.scores.mean_curve(name) for name in ("f", "precision", "recall")}
-            for one in results
-            if one.dataset == dataset
+            method: {name: each.mean_curve(name) for name in ("f", "precision", "recall")}
+            for method, each in scores.items()
         }
         drawn[out / f"curves_{dataset}.{figures}"] = draw_curves(dataset, curves)
+        better = {method: _higher_is_better(each) for method, each in scores.items()}
+        images = {method: each.columns["weighted_f"] for method, each in scores.items()}
+        drawn[out / f"measures_{dataset}.{figures}"] = draw_measures(dataset, better, "Fw of the images", images)
     for one in results if sheet > 0 else ():
         names, values = one.scores.names, one.scores.columns["weighted_f"]
         ranked = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
@@ -182,6 +185,13 @@ def _draw(results: Sequence[Result], out: Path, figures: str, sheet: int) -> lis
     for path, figure in drawn.items():
         figure.savefig(path, dpi=120)
     return list(drawn)
+
+
+def _higher_is_better(scores: Scores) -> dict[str, float]:
+    """Return the figures by label; of errors 1 less the error."""
+    lower = {measure.label: scores.figure(measure) for measure in scores.measures if measure.better == "lower"}
+    higher = {measure.label: float(scores.figure(measure)) for measure in scores.measures if measure.better == "higher"}
+    return higher | {f"1 − {label}": 1 - float(value) for label, value in lower.items()}
 
 
 def intervals_of(results: Sequence[Result]) -> Table:

@@ -81,7 +81,8 @@ def test_every_part_is_there(page):
     ]
     section = {title: page.split(f"<h2>{title}</h2>")[1].split("</section>")[0] for title in titles}
     assert section["Seeds"].count("<circle") == 4 * 6 and "01234567</td>" in section["Seeds"]
-    assert section["Image by image"].count("<circle") == 2 * 300
+    assert section["Image by image"].count("<circle") == 2 * 300 + 2  # a median each
+    assert "First where wfb loses most against a&amp;b" in section["Where they disagree most"]
     assert section["All images"].count("<tr>") == 301
     assert section["Training"].count("<svg") == 2 and "test/mae" not in section["Training"]
     assert re.findall("<td>(.*?)</td>", section["Settings that differ"]) == [
@@ -94,7 +95,8 @@ def test_several_classes_have_a_table_per_measure(tmp_path):
     make_run(tmp_path, "ce", make_scores(0, classes=("road", "car")))
     page = page_of(tmp_path, "ce")
     assert "<h2>Classes</h2>" in page and page.count('<th scope="col" class="number">road</th>') == 3
-    assert "<h2>Worst and best</h2>" in page and "Differences" not in page
+    assert "<h2>Worst and best</h2>" in page and "Differences" not in page and "loses most" not in page
+    assert page.count("Score against the size of the object</text>") == 1
 
 
 def test_pictures_are_small_and_classes_keep_their_colours():

@@ -35,6 +35,17 @@ def test_curves_of_each_method():
     assert left.lines[0].get_xdata()[0] == 1 and right.get_legend().texts[0].get_text() == "a (max 1.000)"
 
 
+def test_measures_go_around_and_scores_spread():
+    values = np.array([np.nan, *np.linspace(0, 1, 101)])
+    figures = {"a": {"Fw": 0.9, "S": 0.8, "1 − MAE": 0.7}, "b": {"Fw": 0.6, "S": 0.5, "1 − MAE": 0.4}}
+    left, right = pictures.draw_measures("ecssd", figures, "Fw", {"a": values, "b": values / 2}).axes
+    assert left.lines[0].get_ydata() == pytest.approx([0.9, 0.8, 0.7, 0.9])
+    assert [label.get_text() for label in left.get_xticklabels()] == ["Fw", "S", "1 − MAE"]
+    below, above = (patch.get_path().get_extents() for patch in right.patches)
+    assert (above.x0, above.x1) == pytest.approx((0.25, 0.75)) and (below.x0, below.x1) == pytest.approx((0.125, 0.375))
+    assert [label.get_text() for label in right.get_yticklabels()] == ["b", "a"]
+
+
 def test_fidelity_shows_the_error_of_every_image():
     exact = np.random.default_rng(0).random((2, 50))
     figure = pictures.draw_fidelity(exact, {"local": exact + 0.01, "None": exact})

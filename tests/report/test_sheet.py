@@ -44,3 +44,12 @@ def test_a_bar_has_the_colours_of_its_panel_and_words_need_no_image():
     shown = bar[(bar != 255).any(axis=-1)]
     assert shown[0].tolist() == top.tolist() and shown[-1].tolist() == bottom.tolist()
     assert (pixels[:, -60:] < 100).any()
+
+
+def test_words_beside_a_low_image_do_not_overlap():
+    low = Panel("", np.zeros((10, 100, 3), np.uint8))
+    words = Words((["N"] * 6, ["1"] * 6), "one line\nand another")
+    dark = (np.asarray(draw_panels([[low, words], [low]], width=200))[:, MARGIN + 200 + MARGIN :] < 128).any(
+        axis=(1, 2)
+    )
+    assert (np.diff(dark.astype(int)) == 1).sum() == 8  # lines of text

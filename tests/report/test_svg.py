@@ -40,6 +40,13 @@ def test_names_stand_from_top_to_bottom():
     assert labels["first"] == pytest.approx(first + 4) and labels["second"] == pytest.approx(second + 4)
 
 
+def test_epochs_are_whole_numbers():
+    ticks = [
+        [each.text for each in elements(Plot("", (0.9, 3.1), whole=whole), "text")][1:6] for whole in (False, True)
+    ]
+    assert ticks[0] == ["1", "1.5", "2", "2.5", "3"] and ticks[1][:3] == ["1", "2", "3"] and "1.5" not in ticks[1]
+
+
 def test_a_logarithmic_axis_has_equal_steps_and_round_numbers():
     plot = Plot("", (1, 100), log=True)
     plot.dots([1, 10, 100], [0, 0, 0], "c0")

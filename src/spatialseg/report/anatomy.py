@@ -90,8 +90,8 @@ def dissect(
         beta2: β², the weight of recall against precision.
 
     Raises:
-        ValueError: Shapes differ, the map or the mask holds other values, or a loss does not exist or takes no binary
-            targets.
+        ValueError: Shapes differ, the map, the mask or the cut holds other values, or a loss does not exist or takes no
+            binary targets.
     """
     if prediction.ndim != 2 or prediction.shape != mask.shape:
         raise ValueError(f"map and mask must share a shape (H, W), got {prediction.shape} and {mask.shape}")
@@ -103,6 +103,8 @@ def dissect(
             f"a map holds probabilities in [0, 1] or grey levels, uint8; this one spans {prediction.min():g} to "
             f"{prediction.max():g}"
         )
+    if not 0 <= cut <= 1:
+        raise ValueError(f"the cut is a threshold in [0, 1], got {cut:g}")
     if strange := sorted(set(np.unique(mask).tolist()) - {0, 1, 255}):
         raise ValueError(f"a mask holds 0, 1 and 255 (ignored); this one also {', '.join(map(str, strange[:5]))}")
     foreground, background = target == 1, target == 0
@@ -173,7 +175,12 @@ def panels(photograph: Photograph, anatomy: Anatomy) -> list[list[Panel | Words]
     """
     pushes: list[Panel | Words] = [_push(name, -gradient) for name, gradient in anatomy.gradients.items()]
     numbers = anatomy.describe()
-    key = "Below: how each loss pushes the logits, red up, blue down;\n1 is the 99th percentile of its own pushes."
+    notes = ["Eʷ = B·min(E, Eₐ) on the foreground, B·E elsewhere"]
+    if pushes:
+        notes += [
+            "Below: how each loss pushes the logits, red up, blue",
+            "down; 1 is the 99th percentile of its own pushes.",
+        ]
     return [
         [
             Panel(photograph.name, photograph.image),
@@ -185,12 +192,12 @@ def panels(photograph: Photograph, anatomy: Anatomy) -> list[list[Panel | Words]
             heat("error E", anatomy.error, 0, 1),
             heat("dependency Eₐ", anatomy.dependent, 0, 1),
             heat("importance B", anatomy.importance, 1, 2),
-            heat("Eʷ = min(E, Eₐ)·B", anatomy.weighted, 0, 2),
+            heat("weighted error Eʷ", anatomy.weighted, 0, 2),
         ],
         [
             heat(f"adds to TPʷ = {anatomy.tp:,.0f}", anatomy.hits, 0, 1),
             heat(f"adds to FPʷ = {anatomy.fp:,.0f}", anatomy.alarms, 0, 2),
-            Words((list(numbers), list(numbers.values())), key if pushes else ""),
+            Words((list(numbers), list(numbers.values())), "\n".join(notes)),
         ],
         *(pushes[first : first + 4] for first in range(0, len(pushes), 4)),
     ]

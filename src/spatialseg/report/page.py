@@ -60,15 +60,18 @@ def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Itera
     body += _section("Differences", _FOREST, _grid(plots) + _tables(tables[1:], "As a table") if plots else "")
     body += _section("Seeds", _SEEDS, _grid(_seeds(arms)) + _tables([_each_run(entries)], "Each run"))
     body += _section("Over thresholds", "", _grid(_curves(arms)))
-    if len(arms) > 1:
-        plots = [_scatter(arms[0], arm, i) for i, arm in enumerate(arms[1:], 1)]
-        body += _section("Image by image", _IMAGES, _grid([*plots, _sizes(arms)]))
+    plots = [_scatter(arms[0], arm, i) for i, arm in enumerate(arms[1:], 1)]
+    body += _section("Image by image", _IMAGES, _grid([*plots, _sizes(arms), _boxes(arms)]))
     shown = "".join(map(_example, examples))
     shown = f'<div class="examples">{shown}</div>' if shown else ""
-    body += _section("Where they disagree most" if len(arms) > 1 else "Worst and best", _EXAMPLES, shown)
+    where, order = "Worst and best", ""
+    if len(arms) > 1:
+        where = "Where they disagree most"
+        order = f"First where {arms[-1].name} loses most against {arms[0].name}, then where it gains most. "
+    body += _section(where, order + _EXAMPLES, _class_colours(arms[0]) * bool(shown) + shown)
     body += _section("All images", "", _tables([_all_images(arms)], f"{len(arms[0].first_seed)} images"))
     body += _section("Classes", "", _tables(_classes(arms)))
-    body += _section("Training", "", _grid(_training(entries)))
+    body += _section("Training", _TRAINING, _grid(_training(entries)))
     body += _section("Settings that differ", "", _tables(_settings(entries)))
     page = TEMPLATE.read_text(encoding="utf-8")
     for key, value in {"TITLE": escape(title), "LEGEND": legend, "BODY": body}.items():
@@ -79,10 +82,15 @@ def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Itera
 _FOREST = "Dot: difference of the means over seeds. Thick: 95 % over images. Thin: 95 % over seeds and images."
 _SEEDS = "A dot per seed; the line is the 95 % interval over images, and over seeds where there are several."
 _IMAGES = (
-    "A dot per test image, means over seeds; above the line the baseline is beaten. Against the size of the object: "
-    "means of five groups of equally many images, with 95 % intervals."
+    "A dot per test image, means over seeds; above the dashed line the baseline is beaten. Against the size of the "
+    "object: means of five groups of equally many images, with 95 % intervals. Spread: median, quartiles, and from the "
+    "5th to the 95th percentile."
 )
-_EXAMPLES = "Maps and weighted errors (dark 0, bright 2) of each first seed. Pictures grow when clicked."
+_TRAINING = "A line per run. Losses of another kind are no better or worse for being lower."
+_EXAMPLES = (
+    "Maps and weighted errors (dark 0, bright 2; of several classes the largest) of each first seed. Pictures grow "
+    "when clicked."
+)
 
 
 def show(picture: Picture, side: int = SIDE) -> str:
@@ -120,6 +128,18 @@ def _tables(tables: Iterable[Table], folded: str = "") -> str:
     return f"<details><summary>{escape(folded)}</summary>{shown}</details>" if folded else shown
 
 
+def _class_colours(arm: Arm) -> str:
+    """Return what colour each class has in the pictures, if there are several."""
+    if not (names := arm.first_seed.classes):
+        return ""
+    from spatialseg.report.sheet import map_pixels
+
+    (colours,) = map_pixels(np.arange(len(names))[None], len(names)).tolist()
+    marked = zip(names, colours, strict=True)
+    spans = (f'<span style="--c: rgb{tuple(colour)}">{escape(name)}</span>' for name, colour in marked)
+    return f'<p class="key">{"".join(spans)}</p>'
+
+
 def _example(example: Example) -> str:
     row = "".join(map(show, example.pictures))
     found = f'<h3>{escape(example.heading)}</h3><div class="pictures">{row}</div>'
@@ -138,7 +158,7 @@ def _images(arm: Arm) -> Array:
 
 def _forest(first: Arm, second: Arm, index: int) -> Plot:
     """Draw the differences in all measures with their intervals."""
-    found = differences(first, second)
+    found = [each for each in differences(first, second) if not np.isnan(each.value)]  # scored maps have fewer
     ends = [end for each in found for end in (*each.images, *(each.crossed or ()))]
     plot = Plot(
         f"{second.name} less {first.name}", span([0.0], ends), names=[each.measure.describe() for each in found]
@@ -187,7 +207,7 @@ def _curves(arms: Sequence[Arm]) -> Iterable[Plot]:
         "weighted_f": ("Weighted F of maps cut at a threshold", cuts),
     }
     for name, (title, thresholds) in panels.items():
-        if name in have:
+        if name in have and len(thresholds) > 1:  # several classes have one mask
             plot = Plot(title, (0, 1.02), (0, 1.02), x_label="threshold", y_label=title.partition(" of ")[0])
             for index, each in enumerate(means):
                 plot.line(thresholds, each[name], f"c{index % 7}")
@@ -208,20 +228,21 @@ def _scatter(first: Arm, second: Arm, index: int) -> Plot:
 
 
 def _sizes(arms: Sequence[Arm]) -> Plot:
-    """Draw the gain of each arm over the baseline against the share of foreground."""
-    scores, label = arms[0].first_seed, arms[0].measures[0].label
+    """Draw the gain of each arm over the baseline against the share of foreground; of one arm, its scores."""
+    scores, label, first = arms[0].first_seed, arms[0].measures[0].label, _images(arms[0])
     share: Array = 100 * scores.columns["foreground"]
-    known = (share > 0) & ~np.isnan(_images(arms[0]))
+    known = (share > 0) & ~np.isnan(first)
     share, names = share[known], np.array(scores.names)[known]
-    gains = [(_images(arm) - _images(arms[0]))[known] for arm in arms[1:]]
+    gains = [(_images(arm) - first)[known] for arm in arms[1:]] or [first[known]]
+    what, label = ("Gain", f"Δ {label}") if len(arms) > 1 else ("Score", label)
     x = (share.min() * 0.9, share.max() * 1.1) if known.any() else (1.0, 100.0)
-    plot = Plot(
-        "Gain against the size of the object", x, span(*gains), x_label="foreground, %", y_label=f"Δ {label}", log=True
-    )
-    plot.line(x, [0, 0], "zero")
+    title = f"{what} against the size of the object"
+    plot = Plot(title, x, span(*gains), x_label="foreground, %", y_label=label, log=True)
+    if len(arms) > 1:
+        plot.line(x, [0, 0], "zero")
     groups = [group for group in np.array_split(np.argsort(share), 5) if len(group) > 1]
     middles = [float(np.exp(np.log(share[group]).mean())) for group in groups]
-    for index, gain in enumerate(gains, 1):
+    for index, gain in enumerate(gains, len(arms) > 1):
         titles = [f"{name}: {value:+.3f}" for name, value in zip(names, gain, strict=True)]
         plot.dots(share, gain, f"c{index % 7} fainter", titles, 1.8)
         means = [float(gain[group].mean()) for group in groups]
@@ -229,6 +250,21 @@ def _sizes(arms: Sequence[Arm]) -> Plot:
         for middle, mean, group in zip(middles, means, groups, strict=True):
             error = 1.96 * float(gain[group].std(ddof=1)) / len(group) ** 0.5
             plot.line([middle, middle], [mean - error, mean + error], f"c{index % 7} thick")
+    return plot
+
+
+def _boxes(arms: Sequence[Arm]) -> Plot:
+    """Draw how the image scores of each arm spread."""
+    known = [values[~np.isnan(values)] for values in map(_images, arms)]
+    spreads: list[Array] = [
+        np.percentile(each, (5, 25, 50, 75, 95)) if len(each) else np.full(5, np.nan) for each in known
+    ]
+    title = f"Spread of {arms[0].measures[0].describe()} over the images"
+    plot = Plot(title, span(*spreads), names=[arm.name for arm in arms])
+    for row, (low, lower, median, upper, high) in enumerate(spreads):
+        plot.line([low, high], [row, row], f"c{row % 7}")
+        plot.line([lower, upper], [row, row], f"c{row % 7} box")
+        plot.dots([median], [row], f"c{row % 7}", [f"median {median:.4f}, half from {lower:.4f} to {upper:.4f}"], 4)
     return plot
 
 
@@ -285,7 +321,7 @@ def _training(entries: Sequence[Entry]) -> Iterable[Plot]:
     for name in sorted(names, key=lambda name: (name != "train/loss", name)):
         lines = [(index, log[name]) for index, each in enumerate(logs) for log in each if name in log]
         epochs = span(*(list(values) for _, values in lines), pad=0.02)
-        plot = Plot(name, epochs, span(*(list(values.values()) for _, values in lines)), x_label="epoch")
+        plot = Plot(name, epochs, span(*(list(values.values()) for _, values in lines)), x_label="epoch", whole=True)
         for index, values in lines:
             plot.line(list(values), list(values.values()), f"c{index % 7}")
         yield plot

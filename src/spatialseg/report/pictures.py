@@ -1,6 +1,7 @@
 """Pictures, all with one look. Arrays in, a figure out; saving it is the caller's."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,42 @@ def draw_curves(title: str, curves: Mapping[str, Mapping[str, Array]]) -> Figure
     for axis in (left, right):
         axis.set_ylim(0, 1.02)
         axis.legend(loc="lower center", fontsize=SIZE)
+    return figure
+
+
+def draw_measures(
+    title: str, figures: Mapping[str, Mapping[str, float]], label: str, images: Mapping[str, Array]
+) -> Figure:
+    """Draw all figures of each method as a radar, further out is better, and how its image scores spread as boxes.
+
+    Args:
+        title: Stands above both.
+        figures: Of each method its figures in [0, 1] by name, the higher the better.
+        label: What the image scores are.
+        images: Of each method the scores of its images, (images,), in [0, 1] or NaN. The whiskers go from the 5th to
+            the 95th percentile.
+    """
+    figure = Figure((8.4, 3.8), layout="constrained")
+    figure.suptitle(title, fontsize=SIZE + 1)
+    left, right = figure.add_subplot(121, projection="polar"), figure.add_subplot(122)
+    names = list(next(iter(figures.values())))
+    angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
+    for (name, values), colour in zip(figures.items(), cycle(COLOURS), strict=False):
+        around = [*values.values(), next(iter(values.values()))]
+        left.plot([*angles, 0], around, color=colour, label=name, linewidth=1.2)
+    left.set_xticks(angles, names, fontsize=SIZE - 1)
+    left.set_rlabel_position(90 / len(names))
+    left.tick_params(axis="y", labelsize=SIZE - 2)
+    known = [values[~np.isnan(values)] for values in images.values()]
+    boxes = right.boxplot(known[::-1], orientation="horizontal", widths=0.6, whis=(5, 95), sym="", patch_artist=True)
+    for box, colour in zip(boxes["boxes"][::-1], cycle(COLOURS), strict=False):
+        box.set(facecolor=colour, alpha=0.5)
+    right.set_yticks(range(1, len(known) + 1), list(images)[::-1], fontsize=SIZE)
+    right.set_xlabel(label, fontsize=SIZE)
+    right.tick_params(labelsize=SIZE - 1)
+    right.grid(alpha=0.3, axis="x")
+    right.spines[["top", "right"]].set_visible(False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=SIZE - 1)
     return figure
 
 

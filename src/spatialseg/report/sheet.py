@@ -85,7 +85,7 @@ def draw_panels(rows: Sequence[Sequence[Panel | Words]], width: int = 240) -> Im
     line = max(12, width // 15)
     bar = line * 2 if any(isinstance(each, Panel) and each.scale for row in rows for each in row) else 0
     step = width + bar + MARGIN
-    heights = [max(_height(each, width) for each in row) for row in rows]
+    heights = [max(_height(each, width, line) for each in row) for row in rows]
     size = (step * max(map(len, rows)) + MARGIN, sum(heights) + len(rows) * (line * 2) + MARGIN)
     sheet = Image.new("RGB", size, "white")
     pen, top = ImageDraw.Draw(sheet), MARGIN
@@ -93,7 +93,7 @@ def draw_panels(rows: Sequence[Sequence[Panel | Words]], width: int = 240) -> Im
         for column, each in enumerate(row):
             left = MARGIN + column * step
             if isinstance(each, Words):
-                _write(pen, each, (left, top + line), line, step, height)
+                _write(pen, each, (left, top + line), line)
                 continue
             pen.text((left, top), each.title, "black", _font(line))
             shown = Image.fromarray(each.pixels)
@@ -111,9 +111,9 @@ def draw_panels(rows: Sequence[Sequence[Panel | Words]], width: int = 240) -> Im
     return sheet
 
 
-def _height(each: Panel | Words, width: int) -> int:
+def _height(each: Panel | Words, width: int, line: int) -> int:
     if isinstance(each, Words):
-        return 0
+        return round(line * 1.5) * (len(each.columns[0]) + len(each.note.splitlines()))
     height, wide = each.pixels.shape[:2]
     return int(width * min(height / wide, HIGHEST))
 
@@ -129,7 +129,7 @@ def _draw_bar(
     pen.text((left, corner[1] + height), f"{low:g}".replace("-", "−"), "black", font, anchor="ls")
 
 
-def _write(pen: ImageDraw.ImageDraw, words: Words, corner: tuple[int, int], line: int, step: int, height: int) -> None:
+def _write(pen: ImageDraw.ImageDraw, words: Words, corner: tuple[int, int], line: int) -> None:
     left, top = corner
     font = _font(line)
     wide = max(pen.textlength(name, font) for name in words.columns[0])
@@ -137,7 +137,7 @@ def _write(pen: ImageDraw.ImageDraw, words: Words, corner: tuple[int, int], line
         pen.text((left, top), name, "black", font)
         pen.text((left + wide + 2 * line, top), value, "black", font)
         top += round(line * 1.5)
-    pen.multiline_text((left, corner[1] + height), words.note, "black", _font(line - 2), anchor="ld", spacing=line // 3)
+    pen.multiline_text((left, top + line // 2), words.note, "black", _font(line - 2), spacing=line // 3)
 
 
 @lru_cache

@@ -35,6 +35,7 @@ class Plot:
         y_label: What the vertical axis shows.
         names: Instead of numbers the vertical axis has these names, from top to bottom, at 0, 1, 2 ...
         log: The horizontal axis is logarithmic.
+        whole: The horizontal axis has whole numbers only.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class Plot:
         y_label: str = "",
         names: Sequence[str] = (),
         log: bool = False,
+        whole: bool = False,
     ) -> None:
-        self.log = log
+        self.title, self.log, self.whole = title, log, whole
         self.x = (math.log10(x[0]), math.log10(x[1])) if log else x
         self.y = (len(names) - 0.5, -0.5) if names else y
         self.left = 16 + 6.6 * max(map(len, names)) if names else 52
@@ -92,7 +94,8 @@ class Plot:
 
     def svg(self) -> str:
         """Return the plot as an `<svg>` element."""
-        return f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img">{"".join(self.parts)}</svg>'
+        about = f'viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.title)}"'
+        return f"<svg {about}>{''.join(self.parts)}</svg>"
 
     def _text(self, text: str, x: float, y: float, anchor: str) -> None:
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
@@ -106,15 +109,15 @@ class Plot:
 
     def _x_ticks(self) -> list[float]:
         if not self.log:
-            return _ticks(*self.x)
+            return _ticks(*self.x, least=float(self.whole))
         powers = range(math.floor(self.x[0]), math.ceil(self.x[1]) + 1)
         values = [step * 10.0**power for power in powers for step in (1, 2, 5)]
         return [value for value in values if self.x[0] <= math.log10(value) <= self.x[1]]
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return up to seven round numbers in a range."""
+def _ticks(low: float, high: float, least: float = 0.0) -> list[float]:
+    """Return up to seven round numbers in a range, at least so far apart."""
     step = 10.0 ** math.floor(math.log10((high - low) / 6))
-    step = next(step * factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    step = max(least, next(step * factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6))
     first = math.ceil(low / step)
     return [round(number * step, 10) for number in range(first, math.floor(high / step) + 1)]
