@@ -97,9 +97,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(name: str, record: dict[str, Any]) -> Path:
-    """Write a record and the machine to `results/<name>.json`."""
-    RESULTS.mkdir(exist_ok=True)
+def save(name: str | Path, record: dict[str, Any]) -> Path:
+    """Write a record and the machine to `results/<name>.json`, or to a path of that suffix."""
     path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), **record}, indent=2) + "\n")
     return path

@@ -3,14 +3,17 @@
     python benchmarks/soak.py               # 3 hours
     python benchmarks/soak.py --hours 0.25  # too short to say much of the memory
 
-A small training on scenes, with loader processes, is run until its time is over. Every few seconds memory (resident, of
-the process and its loaders, shared pages counted once), open files and the size of the run folder are noted. After the
-first sixth, which warms up, the memory may rise by less than 1 MB an hour (slope of the medians of twelve parts, by
-Theil and Sen), no more files may be open, and the run folder may not come to more than 250 MB, of which 80 are its
-three checkpoints. Results go to benchmarks/results/soak.json.
+A small training on scenes, with loader processes, is run until its time is over. Every few seconds memory, open files
+and the size of the run folder are noted. The memory is what the process and its loaders have written to, pages that
+they share with each other counted once; libraries are left out, for their pages seem to come and go with whatever else
+on the machine has them open. After the first sixth, which warms up, it may rise by less than 1 MB an hour (slope of the
+medians of twelve parts, by Theil and Sen), no more files may be open, and the run folder may not come to more than
+250 MB, of which 80 are its three checkpoints. Results go to benchmarks/results/soak.json, and what was noted to
+soak.csv, at once.
 """
 
 import argparse
+import csv
 import itertools
 import os
 import statistics
@@ -18,9 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from common import save
+from common import RESULTS, save
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 EVERY = 5  # seconds
@@ -56,14 +60,14 @@ def family(pid: int) -> list[Path]:
     return found
 
 
-def look(pid: int) -> tuple[float, int]:
-    """Return the memory of a training in MB, and how many files it has open."""
-    memory, files = 0, 0
+def look(pid: int) -> tuple[float, float, int]:
+    """Return the memory of a training in MB, of the process itself and of all, and how many files they have open."""
+    memory, files = [], 0
     for process in family(pid):
         pages = dict(line.split(":") for line in (process / "smaps_rollup").read_text().splitlines()[1:])
-        memory += int(pages["Pss"].split()[0])
+        memory.append(sum(int(pages[kind].split()[0]) * 1024 for kind in ("Pss_Anon", "Pss_Shmem")) / 1e6)
         files += len(list((process / "fd").iterdir()))
-    return memory / 1e3, files
+    return memory[0], sum(memory), files
 
 
 def size(folder: Path) -> float:
@@ -71,42 +75,50 @@ def size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
+def parts(values: list[float]) -> list[float]:
+    """Return the medians of twelve parts, which neither a peak nor a saved checkpoint moves."""
+    cuts = [len(values) * part // 12 for part in range(13)]
+    return [statistics.median(values[first:end]) for first, end in itertools.pairwise(cuts) if first < end]
+
+
 def slope(times: list[float], values: list[float]) -> float:
-    """Return the median slope between the medians of twelve parts: neither a peak nor a saved checkpoint moves it."""
-    parts = [range(len(times) * part // 12, len(times) * (part + 1) // 12) for part in range(12)]
-    points = [[statistics.median(each[index] for index in part) for each in (times, values)] for part in parts if part]
-    return statistics.median((y - x) / (t - s) for (s, x), (t, y) in itertools.combinations(points, 2))
+    """Return the median slope between the parts."""
+    points = itertools.combinations(zip(parts(times), parts(values), strict=True), 2)
+    return statistics.median((y - x) / (t - s) for (s, x), (t, y) in points)
 
 
-def soak(hours: float) -> bool:
+def soak(hours: float, out: Path) -> bool:
     """Do as the module says."""
     with tempfile.TemporaryDirectory() as runs:
         log = Path(runs, "log.txt")
-        with log.open("w") as out:
-            training = subprocess.Popen(
-                command(runs, hours * 3600), stdout=out, stderr=out, env={**os.environ, "WANDB_MODE": "disabled"}
-            )
-        samples: list[tuple[float, float, int, float]] = []
+        with log.open("w") as file:
+            # So small a network gains nothing by more threads.
+            environment = {"OMP_NUM_THREADS": "1", **os.environ, "WANDB_MODE": "disabled"}
+            training = subprocess.Popen(command(runs, hours * 3600), stdout=file, stderr=file, env=environment)
+        samples: list[tuple[float, float, float, int, float]] = []
         began = time.monotonic()
-        while training.poll() is None:
-            time.sleep(EVERY)
-            try:
-                now = (time.monotonic() - began) / 3600
-                samples.append((now, *look(training.pid), size(Path(runs))))
-            except (OSError, KeyError):  # a process ended meanwhile
-                continue
-        epochs = log.read_text().count("epoch ")
+        with out.with_suffix(".csv").open("w", buffering=1, newline="") as table:
+            writer = csv.writer(table)
+            writer.writerow(("hours", "process_mb", "memory_mb", "open_files", "run_folder_mb"))
+            while training.poll() is None:
+                time.sleep(EVERY)
+                with suppress(OSError, KeyError):  # a process ended meanwhile
+                    now = (time.monotonic() - began) / 3600
+                    samples.append((now, *look(training.pid), size(Path(runs))))
+                    writer.writerow(samples[-1])
+        epochs = log.read_text().count("\nepoch ")
         if training.returncode:
             raise SystemExit(f"the training failed:\n{log.read_text()[-2000:]}")
     warm = [sample for sample in samples if samples[-1][0] / 6 < sample[0] < hours]  # then comes the test
-    times, memory, files, folder = map(list, zip(*warm, strict=True))
+    times, process, memory, files, folder = map(list, zip(*warm, strict=True))
     half = len(warm) // 2
     record = {
         "command": f"python benchmarks/soak.py --hours {hours:g}",
         "hours": round(samples[-1][0], 3),
         "epochs": epochs,
-        "memory_mb": [round(value, 1) for value in (memory[0], statistics.median(memory), memory[-1])],
+        "memory_mb": [round(value, 1) for value in parts(memory)],
         "memory_slope_mb_per_hour": round(slope(times, memory), 3),
+        "of_it_without_the_loaders": round(slope(times, process), 3),
         "open_files": [max(files[:half]), max(files[half:])],
         "run_folder_mb": [round(folder[0], 2), round(folder[-1], 2)],
     }
@@ -116,11 +128,13 @@ def soak(hours: float) -> bool:
         and record["run_folder_mb"][1] < 250
     )
     print(record)
-    print("written to", save("soak", record))
+    print("written to", save(out, record))
     return bool(record["sound"])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=3.0, help="how long (default: 3)")
-    sys.exit(not soak(parser.parse_args().hours))
+    parser.add_argument("--out", type=Path, default=RESULTS / "soak", help="record to write, without its suffix")
+    options = parser.parse_args()
+    sys.exit(not soak(options.hours, options.out))

@@ -3,7 +3,10 @@
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 
+from spatialseg.data import ProceduralScenes, SegmentationDataModule
 from spatialseg.functional import distance_to_foreground, weighted_f_measure
 from spatialseg.losses import LossTerm, available_losses, build_loss
 from spatialseg.losses.registry import loss_class
@@ -73,19 +76,45 @@ def test_losses_and_their_gradients(name, channels):
         torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-5 * float(here.abs().max()))
 
 
-def test_a_training_step_does_not_wait(monkeypatch, tmp_path):
-    task = SegmentationTask(encoder="resnet18", encoder_weights=None, loss=[LossTerm("bce"), LossTerm("wfb")]).cuda()
-    task.trainer = Trainer(accelerator="gpu", devices=1, logger=False, default_root_dir=tmp_path)
-    monkeypatch.setattr(task, "log", lambda *_, **__: None)
-    monkeypatch.setattr(task, "log_dict", lambda *_, **__: None)
-    mask = (blobs(2, 64, 64) > 0.5).long().cuda()
-    batch = {"image": torch.zeros(2, 3, 64, 64, dtype=torch.uint8, device="cuda"), "mask": mask, "name": ["a", "b"]}
-    optimizer = torch.optim.AdamW(task.parameters())
+class Unwaiting(Callback):
+    """Let a step fail that waits for the device, but for the first of an epoch, which fills caches."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_start(self, trainer, task, batch, index):
+        torch.cuda.set_sync_debug_mode("error" if index else "default")
+
+    def on_train_batch_end(self, trainer, task, outputs, batch, index):
+        torch.cuda.set_sync_debug_mode("default")
+        self.steps.append(("train", index))
+
+    def on_validation_batch_start(self, trainer, task, batch, index, *_):
+        torch.cuda.set_sync_debug_mode("error" if index else "default")
+
+    def on_validation_batch_end(self, trainer, task, outputs, batch, index, *_):
+        torch.cuda.set_sync_debug_mode("default")
+        self.steps.append(("val", index))
+
+
+@pytest.mark.parametrize(("variant", "loss"), [("binary", "bce"), ("multiclass", "lal")])
+def test_no_step_of_training_and_validation_waits(variant, loss, tmp_path):
+    """Of a whole training, with clipping, mixed precision and the trainer's own logs."""
+    source = ProceduralScenes(variant, train=16, val=6, test=1, size=100)
+    data = SegmentationDataModule(source, size=64, batch_size=4, eval_batch_size=2)
+    task = SegmentationTask(
+        data.classes, encoder="resnet18", encoder_weights=None, loss=[LossTerm("wfb"), LossTerm(loss)]
+    )
+    unwaiting = Unwaiting()
+    trainer = Trainer(
+        accelerator="gpu", devices=1, max_epochs=2, precision="bf16-mixed", gradient_clip_val=1.0,
+        callbacks=[unwaiting], logger=CSVLogger(tmp_path), log_every_n_steps=1, default_root_dir=tmp_path,
+        num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
     try:
-        for _ in range(2):
-            task.training_step(batch, 0).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            torch.cuda.set_sync_debug_mode("error")  # from the second step on: the first fills caches
+        trainer.fit(task, data)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    epoch = [*(("train", step) for step in range(4)), *(("val", step) for step in range(3))]
+    assert unwaiting.steps == 2 * epoch
+    assert trainer.callback_metrics["val/weighted_f"] >= 0

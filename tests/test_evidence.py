@@ -1,18 +1,25 @@
 """Tables of evidence: what is run, what is kept, and that documents quote the records."""
 
+import importlib.util
 import json
 import re
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+import spatialseg
 from spatialseg import evidence
-from spatialseg.evidence import EvidenceError, TableSpec, main, make
-from spatialseg.report.evidence import read_arms, table_of
+from spatialseg.data import SloppyMasks
+from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make
+from spatialseg.report.evidence import MARK, by_rule, classes_table, networks_table, ranking, read_arms, table_of
+from spatialseg.report.statistics import Arm
 from spatialseg.scores import Measure, Scores
-from spatialseg.tables import documents, read_tables, write_tables
+from spatialseg.tables import documents, figures_of, read_tables, tables_of, write_tables
+from trained import make_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -116,7 +123,7 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     spec = TableSpec.read("tiny")
     for run in list(spec.runs())[:4]:
         write_record(run)
-    make(spec, Path("runs"), limit=1, jobs=2)
+    make([spec], Path("runs"), limit=1, jobs=2)
     assert "tiny-bce on shapes, seed 0:" in capsys.readouterr().out
     kept = read_arms(Path("experiments/results/tiny/shapes"), ["bce"])["bce"]
     (folder,) = Path("runs/tiny-bce/shapes/seed0").iterdir()
@@ -129,6 +136,24 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert [line.endswith("missing") for line in shown] == [False] * 5 + [True] * 3
     assert (Path("experiments/results/tiny/shapes/bce/seed0") / "images.csv").stat().st_mtime_ns == before
+
+
+def test_tables_share_one_queue_in_which_seeds_wait_for_their_rates(project, monkeypatch):
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump({"title": "Also", "like": "tiny", "seeds": [7]}))
+    specs = [TableSpec.read(name) for name in ("tiny", "also")]
+    order: list[EvidenceRun] = []
+
+    def train(run, runs):
+        if run.rate is None:
+            run.chosen_rate()  # fails where a rate is missing
+        time.sleep(0.05 * (run.rate is not None))
+        write_record(run)
+        order.append(run)
+
+    monkeypatch.setattr(evidence, "_make_one", train)
+    make(specs, Path("runs"), jobs=6)
+    assert len(order) == 14
+    assert all(run.done for spec in specs for run in spec.runs())
 
 
 def test_tables_and_documents_follow_from_the_records(project):
@@ -172,5 +197,119 @@ def test_unknown_tables_and_arms_are_named(project, capsys):
 
 def test_documents_quote_the_records(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for path, text in documents(read_tables()).items():
-        assert path.read_text() == text, f"{path} does not say what the records do: make tables"
+    found = read_tables()
+    known = tables_of(found)
+    text = "".join(path.read_text() for path in (Path("README.md"), Path("experiments/README.md")))
+    places = {place[2]: place[0] for place in MARK.finditer(text)}
+    assert {*found, *(name for name in known if name.startswith("rescored/"))} <= places.keys()
+    for name in places.keys() - known.keys():
+        assert "|" not in places[name], f"there are no records of {name}, whose figures a document quotes"
+    for path, filled in documents(found).items():
+        assert path.read_text() == filled, f"{path} does not say what the records do: make tables"
+
+
+def arm(name: str, level: float) -> Arm:
+    return Arm(name, {seed: scores(seed, level) for seed in (0, 1)}, resamples=50)
+
+
+def test_the_network_that_cross_entropy_needs_is_the_fastest_that_is_as_good():
+    levels = {
+        "bce-s": 0.0,
+        "bce-m": 0.1,
+        "bce-l": 0.12,
+        "bce-to-wfb-s": 0.09,
+        "bce-to-wfb-m": 0.11,
+        "bce-to-wfb-l": 0.2,
+    }
+    sizes = {name: {"parameters": 2e6, "ms": {"s": 10, "m": 20, "l": 50}[name[-1]]} for name in levels}
+    rows = networks_table({name: arm(name, level) for name, level in levels.items()}, sizes, "").rows
+    assert [row["network"] for row in rows] == ["s", "m", "l"]
+    assert [row["match weighted_f"] for row in rows] == ["m, 2.0× the time", "l, 2.5× the time", "none"]
+
+
+def test_a_ranking_is_compared_pair_by_pair():
+    clean, sloppy = [0.1, 0.4, 0.2, 0.9, 0.5], [0.2, 0.3, 0.1, 0.6, 0.7]
+    record = {
+        f"run{place}": {"clean": {"iou": one, "mae": 1 - one}, "shifted": {"iou": other, "mae": 1 - one}}
+        for place, (one, other) in enumerate(zip(clean, sloppy, strict=True))
+    }
+    pairs = [(i, j) for i in range(5) for j in range(i)]
+    agree = sum((clean[i] - clean[j]) * (sloppy[i] - sloppy[j]) > 0 for i, j in pairs)
+    expected = (2 * agree - len(pairs)) / len(pairs)
+    assert ranking(record) == {"iou": {"shifted": pytest.approx(expected)}, "mae": {"shifted": pytest.approx(1)}}
+
+
+def test_images_are_chosen_by_rule():
+    gains = np.random.default_rng(0).permutation(np.arange(101.0))
+    chosen = by_rule(np.append(gains, np.nan))
+    found = {name: gains[place] for name, place in chosen.items()}
+    assert found == {"worst": 0, "10th percentile": 10, "50th percentile": 50, "90th percentile": 90}
+
+
+def test_classes_are_tabled_each():
+    rng = np.random.default_rng(0)
+    columns = {f"{part}/{name}": rng.integers(1, 9, 5) * 1.0 for part in ("intersection", "union") for name in "ab"}
+    measure = Measure("iou", "IoU", "higher", "data set", ("intersection", "union"))
+    found = Scores([str(place) for place in range(5)], {"iou": np.ones(5), **columns}, {}, (measure,), {})
+    rows = classes_table({"ce": Arm("ce", {0: found})}, "").rows
+    expected = [columns[f"intersection/{name}"].sum() / columns[f"union/{name}"].sum() for name in "ab"]
+    assert [(row["class"], row["iou ce"]) for row in rows] == [("a", expected[0]), ("b", expected[1])]
+
+
+def test_figures_of_networks_labels_and_windows_follow_from_their_records(project):
+    """Every table of the project whose figures are its own, with two arms each and records of numbers drawn."""
+    shared = {"like": "tiny", "title": "T", "seeds": [0], "learning_rates": []}
+    arms = {"networks": ["bce-s", "bce-to-wfb-s"], "labels": ["bce-clean", "bce-shifted"]}
+    for name, names in arms.items():
+        table = {**shared, "arms": {each: {} for each in names}, "baseline": names[0], "few_seeds": []}
+        Path(f"experiments/tables/{name}.yaml").write_text(yaml.safe_dump(table))
+        for run in TableSpec.read(name).runs():
+            write_record(run, 0.1 * (run.arm == names[1]))
+    windows = {
+        **shared,
+        "arms": {"window-1-k-1": {}, "window-3-k-2-all": {}, "window-3-k-2": {}},
+        "learning_rates": [0.1],
+    }
+    Path("experiments/tables/windows.yaml").write_text(
+        yaml.safe_dump({**windows, "baseline": "window-1-k-1", "few_seeds": [], "seeds": []})
+    )
+    for run in TableSpec.read("windows").runs():
+        run.record.mkdir(parents=True)
+        (run.record / "summary.json").write_text(json.dumps({"validation": {"iou": 0.4, "weighted_f": 0.3}}))
+    sizes = {each: {"parameters": 4e6, "ms": 30.0} for each in arms["networks"]}
+    figures = {"weighted_f": 0.5, "mae": 0.1}
+    run = {f"x/d/seed{seed}": {"clean": figures, "shifted": {**figures, "mae": seed}} for seed in range(3)}
+    for path, record in (
+        ("benchmarks/results/networks.json", {"arms": sizes}),
+        ("experiments/results/rescored/ranking.json", run),
+        ("experiments/results/rescored/filter.json", {"x/d/seed0": {"as it is": figures, "filtered": figures}}),
+    ):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(record))
+    drawn = {path.name for path in figures_of(read_tables())}
+    assert drawn == {"dots.png", "reliability.png", "networks.png", "labels.png", "curves.png"}
+    own = {"networks/shapes/sizes", "rescored/ranking", "rescored/filter", "windows/rates"}
+    assert own <= tables_of(read_tables()).keys()
+
+
+def test_a_network_is_scored_again_on_sloppy_masks(tmp_path):
+    spec = importlib.util.spec_from_file_location("rescore", ROOT / "experiments" / "rescore.py")
+    rescore = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rescore)
+    run = make_run(tmp_path)
+    data = yaml.safe_load(run.config.read_text())
+    few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 2, "val": 2, "test": 3}}
+    run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": few}}))
+    found = dict(rescore.on_sloppy_masks(run))
+    samples = rescore.source_of(run).dataset("test")
+    model = spatialseg.load(run.path)
+    for kind, figures in found.items():
+        errors = []
+        for place in range(3):
+            mask = samples[place]["mask"].as_subclass(torch.Tensor)
+            if kind != "clean":
+                mask = SloppyMasks(rescore.source_of(run), kind).spoil(mask, place)
+            probability = model.probabilities(samples[place]["image"].as_subclass(torch.Tensor))
+            errors.append(np.abs(probability - mask.numpy()).mean())
+        assert figures["mae"] == pytest.approx(np.mean(errors), abs=1e-6)
+    assert list(found) == ["clean", "dilated", "eroded", "polygon", "shifted"]

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from lightning import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from spatialseg.data import ProceduralScenes, SegmentationDataModule
 from spatialseg.functional import distance_to_foreground, weighted_f_measure
@@ -53,6 +54,19 @@ def test_uint8_and_unit_range_images_are_the_same_to_the_network():
     torch.testing.assert_close(task(image), task(image.float() / 255))
 
 
+def test_images_of_one_size_are_resized_together_and_keep_their_places():
+    task = SegmentationTask(3, **SMALL).eval()
+    image = torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8)
+    batch = {"image": image, "size": [(64, 64), (40, 64), (64, 64), (64, 64)]}
+    batch["native"] = [(70, 90), (50, 80), (70, 90), (33, 80)]
+    with torch.no_grad():
+        whole = task(image)
+        for index, logits in enumerate(task.native_logits(batch)):
+            (height, width), native = batch["size"][index], batch["native"][index]
+            expected = F.interpolate(whole[index : index + 1, :, :height, :width], native, mode="bilinear")
+            torch.testing.assert_close(logits, expected)
+
+
 def test_native_logits_undo_padding_and_resizing():
     task = SegmentationTask(**SMALL).eval()
     task.network = torch.nn.Identity()
@@ -84,7 +98,7 @@ def test_fit_and_test_log_every_measure(tmp_path, variant):
 
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("name", available_losses())
-def test_no_accelerator_waits_for_a_training_step(name, classes, tmp_path, monkeypatch):
+def test_no_accelerator_waits_for_a_step(name, classes, tmp_path, monkeypatch):
     """Tensors on the device "meta" have no values: whatever needs one on the host raises."""
     if not getattr(loss_class(name), "binary" if classes == 1 else "multiclass", True):
         return
@@ -95,6 +109,13 @@ def test_no_accelerator_waits_for_a_training_step(name, classes, tmp_path, monke
     mask = torch.zeros(2, 64, 64, dtype=torch.long, device="meta")
     batch = {"image": torch.zeros(2, 3, 64, 64, dtype=torch.uint8, device="meta"), "mask": mask, "name": ["a", "b"]}
     task.training_step(batch, 0).backward()
+    sizes = [(70, 80), (50, 60), (70, 80)]
+    masks = [torch.zeros(size, dtype=torch.long, device="meta") for size in sizes]
+    image = torch.zeros(3, 3, 64, 64, dtype=torch.uint8, device="meta")
+    task.trainer.state.fn = TrainerFn.FITTING
+    task.validation_step(
+        {"image": image, "mask": masks, "name": list("abc"), "size": [(64, 64)] * 3, "native": sizes}, 0
+    )
 
 
 def test_test_measure_is_taken_at_native_resolution(tmp_path):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,11 +195,11 @@ class EvidenceRun:
         (self.record / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def make(spec: TableSpec, runs: Path, limit: int | None = None, jobs: int = 1) -> None:
-    """Make the runs of a table that are missing.
+def make(specs: Sequence[TableSpec], runs: Path, limit: int | None = None, jobs: int = 1) -> None:
+    """Make the runs of tables that are missing: those that choose rates first, then seed after seed.
 
     Args:
-        spec: The table.
+        specs: The tables.
         runs: Folder of run folders.
         limit: How many runs to make at most.
         jobs: How many to make at a time: a small network leaves most of an accelerator idle.
@@ -207,29 +207,36 @@ def make(spec: TableSpec, runs: Path, limit: int | None = None, jobs: int = 1) -
     Raises:
         EvidenceError: A run failed; the message says where its output is. Runs that were begun are finished first.
     """
-    missing = [run for run in spec.runs() if not run.done]
-    print(f"{spec.name}: {len(missing)} of {len(list(spec.runs()))} runs are missing", flush=True)
+    missing = [run for spec in specs for run in spec.runs() if not run.done]
+    total = sum(len(list(spec.runs())) for spec in specs)
+    print(f"{', '.join(spec.name for spec in specs)}: {len(missing)} of {total} runs are missing", flush=True)
+    missing = sorted(missing, key=lambda run: run.rate is None)[:limit]
     start = time.monotonic()
     seconds: list[float] = []
+    rates: dict[tuple[str, str, str], list[Future[None]]] = {}
 
-    def make_and_tell(run: EvidenceRun) -> None:
+    def make_and_tell(run: EvidenceRun, before: Sequence[Future[None]]) -> None:
+        for other in before:
+            other.result()
         began = time.monotonic()
         _make_one(run, runs)
         seconds.append(time.monotonic() - began)
         left = (time.monotonic() - start) / len(seconds) * (len(missing) - len(seconds)) / 3600
         print(f"{_line(run)}  {seconds[-1] / 60:.1f} min, {left:.1f} h left", flush=True)
 
-    rates = [run for run in missing[:limit] if run.rate is not None]
-    others = missing[len(rates) : limit]  # which wait for their arm's rate
-    for part in (rates, others):
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = [pool.submit(make_and_tell, run) for run in part]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = []
+        for run in missing:
+            tried = rates.setdefault((run.spec.name, run.data, run.arm), [])
+            futures.append(pool.submit(make_and_tell, run, () if run.rate else tuple(tried)))
+            if run.rate:
+                tried.append(futures[-1])
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _make_one(run: EvidenceRun, runs: Path) -> None:
@@ -254,30 +261,30 @@ def _line(run: EvidenceRun) -> str:
 
 
 def main(args: Sequence[str]) -> None:
-    """Make the runs of a table.
+    """Make the runs of tables.
 
     Raises:
-        SystemExit: With status 2 when the table cannot be used or a run fails.
+        SystemExit: With status 2 when a table cannot be used or a run fails.
     """
     parser = argparse.ArgumentParser(
         "spatialseg evidence",
-        description="Train what is missing of a table of experiments/tables, one run after the other. Can be stopped "
+        description="Train what is missing of tables of experiments/tables, one run after the other. Can be stopped "
         "at any time: what is finished is kept, what is not goes on from its last epoch.",
-        epilog="example: python -m spatialseg evidence saliency --plan",
+        epilog="example: python -m spatialseg evidence saliency person --plan",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument("table", help="name of the table")
+    parser.add_argument("tables", nargs="+", metavar="table", help="name of a table")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
     parser.add_argument("--limit", type=int, help="make at most so many runs")
     parser.add_argument("--jobs", type=int, default=1, help="make so many runs at a time (default: 1)")
     parser.add_argument("--plan", action="store_true", help="only list the runs and whether they are done")
     options = parser.parse_args(args)
     try:
-        spec = TableSpec.read(options.table)
+        specs = [TableSpec.read(name) for name in dict.fromkeys(options.tables)]
         if options.plan:
-            for run in spec.runs():
+            for run in (run for spec in specs for run in spec.runs()):
                 print(_line(run) if run.done else f"{run.experiment} on {run.data}, seed {run.seed}: missing")
         else:
-            make(spec, options.runs, options.limit, options.jobs)
+            make(specs, options.runs, options.limit, options.jobs)
     except EvidenceError as error:
         parser.error(str(error))

@@ -11,10 +11,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,30 +33,19 @@ from spatialseg.run.folder import RunError
 if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
     import torch
 
-    from spatialseg.data.samples import Batch
     from spatialseg.inference.model import Inference, Model
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Job: TypeAlias = tuple[str, Path]
+"""An image to predict: the name under which its files are written, and its own file."""
 
 RECORD = "predict.json"
 
 
 class PredictionError(ValueError):
     """Nothing can be predicted; the message says what was found, what was expected and what to do."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to predict.
-
-    Args:
-        name: Under which its files are written.
-        path: The image.
-    """
-
-    name: str
-    path: Path
 
 
 @dataclass
@@ -121,8 +112,8 @@ def predict(
 ) -> Outcome:
     """Predict images and write what was asked for.
 
-    Images are decoded and files are written in threads beside the network. Only images that are padded to the same
-    size share a batch. A file is whole or not there, so that a command that was stopped goes on where it was.
+    Only images that are padded to the same size share a batch; a thread per core takes one from decoding to writing. A
+    file is whole or not there, so that a command that was stopped goes on where it was.
 
     Args:
         model: What `spatialseg.load` returns.
@@ -166,7 +157,7 @@ def predict(
         pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
         try:
             work = _Work(pool, model, inference, cut, out, kinds, overwrite)
-            jobs = [Job(name, images[name]) for name in waiting]
+            jobs = [(name, images[name]) for name in waiting]
             for problem in work.tiled(jobs) if inference.tile else work.batched(jobs, batch_size):
                 outcome.problems += [problem] if problem else []
                 outcome.done += not problem
@@ -191,41 +182,39 @@ class _Work:
     kinds: Sequence[str]
     overwrite: bool
 
+    def __post_init__(self) -> None:
+        self.turn = nullcontext() if self.model.device.type == "cpu" else Lock()  # of the network on a GPU
+
     def tiled(self, jobs: Sequence[Job]) -> Iterator[str | None]:
         """Predict images one by one, the next being decoded meanwhile."""
-        for job, image in zip(jobs, _ahead(self.pool, self._read, jobs, 1), strict=True):
-            if isinstance(image, str):
-                yield image
-            else:
-                self._write(job, image, self.model.bands(_tensor(image), self.inference))
-                yield None
+        for (name, _), image in zip(jobs, _ahead(self.pool, self._read, jobs, 1), strict=True):
+            if not isinstance(image, str):
+                self._write(name, image, self.model.bands(_tensor(image), self.inference))
+            yield image if isinstance(image, str) else None
 
     def batched(self, jobs: Sequence[Job], size: int | None) -> Iterator[str | None]:
-        """Predict images in batches; those of a batch are padded to one size."""
-        batches: list[list[Job]] = []
+        """Predict images in batches; those of a batch are padded to one size.
+
+        Each thread takes a batch from decoding to writing. On the CPU each then computes by itself: threads that share
+        a network's every layer wait for each other, and longest for the one that has to make way for a decoder.
+        """
+        from spatialseg.functional.dispatch import one_thread
+
         canvases = dict(zip(jobs, self.pool.map(self._canvas, jobs), strict=True))
+        batches: list[list[Job]] = []
         for (height, width), group in groupby(sorted(jobs, key=canvases.__getitem__), canvases.__getitem__):
             count = size or max(1, self.model.pixels_at_once // (height * width))
             while batch := list(islice(group, count)):
                 batches.append(batch)
-        most = max(map(len, batches), default=1)
-        images = _ahead(self.pool, self._prepare, [job for batch in batches for job in batch], 2 * most)
-        writing: deque[Future[None]] = deque()
-        for batch in batches:
-            read = list(zip(batch, islice(images, len(batch)), strict=True))
-            yield from (image for _, image in read if isinstance(image, str))
-            good = [(job, *image) for job, image in read if not isinstance(image, str)]
-            logits = self.model.infer([prepared for *_, prepared in good], self.inference) if good else []
-            for (job, image, _), one in zip(good, logits, strict=True):
-                writing.append(self.pool.submit(self._finish, job, image, one))
-            while len(writing) > 2 * most:
-                yield writing.popleft().result()
-        yield from (each.result() for each in writing)
+        cores = os.cpu_count() or 1
+        with one_thread() if len(batches) >= cores else nullcontext():
+            for problems in _ahead(self.pool, self._predict, batches, cores):
+                yield from problems
 
     def _canvas(self, job: Job) -> tuple[int, int]:
         """Return the size to which an image is padded, from its header alone."""
         try:
-            with Image.open(job.path) as stored:
+            with Image.open(job[1]) as stored:
                 turned = orientation(stored) >= 5
                 return self.model.canvas(stored.size if turned else (stored.height, stored.width))
         except Exception:  # whoever reads it will say what is wrong
@@ -233,25 +222,28 @@ class _Work:
 
     def _read(self, job: Job) -> NDArray[np.uint8] | str:
         try:
-            return read_image(job.path)
+            return read_image(job[1])
         except DataError as error:
             return str(error)
 
-    def _prepare(self, job: Job) -> tuple[NDArray[np.uint8], list[Batch]] | str:
-        image = self._read(job)
-        return image if isinstance(image, str) else (image, self.model.prepare(_tensor(image), self.inference))
+    def _predict(self, batch: Sequence[Job]) -> list[str | None]:
+        read = [(name, self._read((name, path))) for name, path in batch]
+        good = [(name, image) for name, image in read if not isinstance(image, str)]
+        prepared = [self.model.prepare(_tensor(image), self.inference) for _, image in good]
+        with self.turn:
+            logits = self.model.infer(prepared, self.inference) if good else []
+        for (name, image), one in zip(good, logits, strict=True):
+            self._write(name, image, self.model.native_bands(one, (image.shape[0], image.shape[1])))
+        return [image if isinstance(image, str) else None for _, image in read]
 
-    def _finish(self, job: Job, image: NDArray[np.uint8], logits: torch.Tensor) -> None:
-        self._write(job, image, self.model.native_bands(logits, (image.shape[0], image.shape[1])))
-
-    def _write(self, job: Job, image: NDArray[np.uint8], bands: Iterable[tuple[int, torch.Tensor]]) -> None:
+    def _write(self, name: str, image: NDArray[np.uint8], bands: Iterable[tuple[int, torch.Tensor]]) -> None:
         level, mask = np.empty((2, *image.shape[:2]), np.uint8)
         for row, band in bands:
             rows = slice(row, row + band.shape[1])
             level[rows] = ((band.amax(dim=0) if len(band) > 1 else band[0]) * 255).round().byte().numpy()
             mask[rows] = self.model.mask_of(band, self.cut).numpy()
         for kind in self.kinds:
-            path = target(self.out, kind, job.name)
+            path = target(self.out, kind, name)
             if self.overwrite or not path.exists():
                 save(render(kind, image, level, mask, self.model.classes), path)
 

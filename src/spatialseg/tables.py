@@ -1,31 +1,46 @@
 """The tables and figures of the evidence, made anew from its records."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec
 from spatialseg.hints import HelpFormatter
 from spatialseg.report.evidence import (
+    classes_table,
     draw_dots,
     draw_gains,
+    draw_labels,
+    draw_networks,
     draw_reliability,
+    draw_windows,
     fill,
+    filter_table,
     gains_table,
+    networks_table,
+    ranking_table,
     read_arms,
     table_of,
     validation_table,
 )
 from spatialseg.report.statistics import Arm
+from spatialseg.report.table import Table
+
+NETWORKS = Path("benchmarks") / "results" / "networks.json"  # of benchmarks/networks.py
+RESCORED = EXPERIMENTS / "results" / "rescored"  # of experiments/rescore.py
 
 Tables = dict[str, tuple[TableSpec, str, dict[str, Arm]]]
+Record = dict[str, Any]
 
 
 def read_tables() -> Tables:
     """Return, by `<table>/<data>`, what there are records of: the table, the data set and its arms."""
     found = {}
-    for path in sorted((EXPERIMENTS / "tables").glob("*.yaml")):
-        spec = TableSpec.read(path.stem)
+    for spec in _specs():
         for data in spec.data:
             arms = read_arms(EXPERIMENTS / "results" / spec.name / data, list(spec.arms))
             if arms:
@@ -33,21 +48,50 @@ def read_tables() -> Tables:
     return found
 
 
-def documents(found: Tables) -> dict[Path, str]:
-    """Return the text of each document that quotes tables, all numbers as the records (`read_tables`) have them."""
+def tables_of(found: Tables) -> dict[str, Table]:
+    """Return every table that documents may quote, all numbers as the records (`read_tables`) have them."""
     tables = {}
     for name, (spec, _, arms) in found.items():
         tables[name] = table_of(arms, spec.baseline, spec.title)
         if spec.recipe in arms:
             tables[f"{name}/gains"] = gains_table(arms, spec.recipe, "")
-    for path in (EXPERIMENTS / "tables").glob("*.yaml"):
-        spec = TableSpec.read(path.stem)
-        tried = [run for run in spec.runs() if run.rate is not None and run.done]
-        rows = [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in tried]
-        if rows:
+        if next(iter(arms.values())).first_seed.classes:
+            tables[f"{name}/classes"] = classes_table(arms, spec.title)
+        if spec.name == "networks" and (sizes := _record(NETWORKS)):
+            tables[f"{name}/sizes"] = networks_table(arms, sizes["arms"], spec.title)
+    for spec in _specs():
+        if rows := _validated(spec):
             tables[f"{spec.name}/rates"] = validation_table(rows, spec.title)
-    quoted = {name: table.markdown() for name, table in tables.items()}
+    for name, make in (("ranking", ranking_table), ("filter", filter_table)):
+        if record := _record(RESCORED / f"{name}.json"):
+            tables[f"rescored/{name}"] = make(record, "")
+    return tables
+
+
+def documents(found: Tables) -> dict[Path, str]:
+    """Return the text of each document that quotes tables."""
+    quoted = {name: table.markdown() for name, table in tables_of(found).items()}
     return {path: fill(path.read_text(), quoted) for path in (Path("README.md"), EXPERIMENTS / "README.md")}
+
+
+def figures_of(found: Tables) -> dict[Path, Figure]:
+    """Return every figure that the records give, and where it belongs."""
+    figures = {}
+    for spec, data, arms in found.values():
+        folder, scores = EXPERIMENTS / "results" / spec.name / data, next(iter(arms.values())).first_seed
+        figures[folder / "dots.png"] = draw_dots(arms, spec.title)
+        if len(scores.conventions["cuts"]) > 1:
+            figures[folder / "reliability.png"] = draw_reliability(arms, spec.title)
+        if spec.recipe in arms and not scores.classes:
+            figures[folder / "gains.png"] = draw_gains(arms, spec.recipe, spec.title)
+        if spec.name == "networks" and (sizes := _record(NETWORKS)):
+            figures[folder / "networks.png"] = draw_networks(arms, sizes["arms"], spec.title)
+        if spec.name == "labels":
+            figures[folder / "labels.png"] = draw_labels(arms, _record(RESCORED / "ranking.json"), spec.title)
+    for spec in _specs():
+        if spec.name == "windows" and (rows := _validated(spec)):
+            figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = draw_windows(rows, spec.title)
+    return figures
 
 
 def write_tables() -> list[Path]:
@@ -56,21 +100,34 @@ def write_tables() -> list[Path]:
     Returns:
         The files written.
     """
-    written = []
     found = read_tables()
+    written = []
     for spec, data, arms in found.values():
         folder = EXPERIMENTS / "results" / spec.name / data
         written += table_of(arms, spec.baseline, spec.title).write(folder, "table", ("csv", "tex"))
-        for name, draw in (("dots", draw_dots), ("reliability", draw_reliability)):
-            written.append(folder / f"{name}.png")
-            draw(arms, spec.title).savefig(written[-1], dpi=120)
-        if spec.recipe in arms:
-            written.append(folder / "gains.png")
-            draw_gains(arms, spec.recipe, spec.title).savefig(written[-1], dpi=120)
+    for path, figure in figures_of(found).items():
+        figure.savefig(path, dpi=120)
+        written.append(path)
     for path, text in documents(found).items():
         path.write_text(text)
         written.append(path)
     return written
+
+
+def _specs() -> list[TableSpec]:
+    return [TableSpec.read(path.stem) for path in sorted((EXPERIMENTS / "tables").glob("*.yaml"))]
+
+
+def _validated(spec: TableSpec) -> list[tuple[str, float, dict[str, float]]]:
+    """Return arm, learning rate and figures of the runs that were only validated."""
+    runs = [run for run in spec.runs() if run.rate is not None and run.done]
+    return [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]
+
+
+def _record(path: Path) -> Record:
+    """Return what a script has recorded, nothing if it has not run yet."""
+    record: Record = json.loads(path.read_text()) if path.is_file() else {}
+    return record
 
 
 def main(args: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """The LightningModule around a segmentation network: what is optimised, what is logged, what is predicted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
@@ -107,10 +107,11 @@ class SegmentationTask(LightningModule):
             },
             logger=False,  # the run's configuration says it already
         )
-        self.conventions = Conventions(cuts=CUTS if classes == 1 else (0.5,))
+        further = () if classes == 1 else ("spurious",)
+        self.conventions = Conventions(cuts=CUTS if classes == 1 else (0.5,), further=further)
         self.scores: dict[str, Scores] = {}
         self._counts: list[ImageCounts] = []
-        self._unseen: list[tuple[Tensor, int, list[str]]] = []  # losses not yet looked at, their steps and images
+        self._unseen: list[tuple[str, Tensor, list[str]]] = []  # what must be finite: what it is, value, images
         self.configure_models(encoder_weights)
         self.configure_losses()
         self.configure_metrics()
@@ -134,9 +135,10 @@ class SegmentationTask(LightningModule):
     def configure_metrics(self) -> None:
         """Make the collections of measures that every epoch takes; a test scores image by image."""
         classes = self.hparams["classes"]
-        # Of training images the one measure that costs nothing: no accelerator waits for it.
+        # No accelerator waits for these, and of training images there is the one that costs nothing.
         self.train_metrics = MetricCollection({"iou": MeanIoU(classes, validate_args=False)}, prefix="train/")
-        every_epoch = saliency_metrics() if classes == 1 else segmentation_metrics(classes)
+        options: dict[str, Any] = {"validate_args": False}
+        every_epoch = saliency_metrics(**options) if classes == 1 else segmentation_metrics(classes, **options)
         self.val_metrics = every_epoch.clone(prefix="val/")
 
     @property
@@ -175,11 +177,20 @@ class SegmentationTask(LightningModule):
         Returns:
             For each image its logits, shape (1, classes, H, W) with the image's own H and W.
         """
+        native: dict[int, Tensor] = {}
+        for alike, logits in self._alike(batch):
+            native |= zip(alike, logits.unsqueeze(1), strict=True)
+        return [native[index] for index in range(len(native))]
+
+    def _alike(self, batch: dict[str, Any]) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield those images of an evaluation batch that share their sizes: their places, and their native logits."""
         logits = self(batch["image"]).float()
-        return [
-            F.interpolate(one[None, :, :height, :width], tuple(native), mode="bilinear", align_corners=False)
-            for one, (height, width), native in zip(logits, batch["size"], batch["native"], strict=True)
-        ]
+        places: dict[Any, list[int]] = {}
+        for index, sizes in enumerate(zip(batch["size"], batch["native"], strict=True)):
+            places.setdefault(sizes, []).append(index)
+        for ((height, width), native), alike in places.items():
+            resized = torch.cat([logits[index : index + 1, :, :height, :width] for index in alike])
+            yield alike, F.interpolate(resized, native, mode="bilinear", align_corners=False)
 
     def on_train_epoch_start(self) -> None:
         """Set the weights of the loss terms, which may follow a schedule."""
@@ -196,19 +207,20 @@ class SegmentationTask(LightningModule):
         logits = self(batch["image"])
         terms = self.loss.terms(logits, batch["mask"], batch.get("distance"))
         loss = self._log_loss(terms, "train", len(batch["name"]), on_step=True)
-        self._unseen.append((loss.detach(), self.global_step, batch["name"]))
-        if loss.device.type == "cpu" or len(self._unseen) == LOOK_EVERY:
-            self._look_at_losses()
+        where = f"in epoch {self.current_epoch}, step {self.global_step}"
+        seen = self._notice(f"the loss became {{}} {where}", loss, batch["name"])
+        if seen:  # a progress bar reads at every step what is logged for it
+            self.log("loss", seen[-1], prog_bar=True, logger=False)
         self.train_metrics.update(self.probabilities(logits.detach()), batch["mask"])
         return loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let no checkpoint be written after a loss that was infinite or NaN."""
-        self._look_at_losses()
+        self._look()
 
     def on_train_epoch_end(self) -> None:
         """Log the training measures of the epoch and the weights of its loss terms."""
-        self._look_at_losses()
+        self._look()
         if len(self.loss.weights) > 1:
             self.log_dict({f"weight/{name}": value for name, value in self.loss.weights.items()})
         if all(metric.update_called for metric in self.train_metrics.values()):  # not if only its validation was left
@@ -224,23 +236,27 @@ class SegmentationTask(LightningModule):
         Returns:
             By the name of each image its logits, (1, classes, H, W).
         """
-        predicted = self.native_logits(batch)
-        pairs = list(zip(predicted, batch["mask"], strict=True))
-        if self.trainer.state.fn == TrainerFn.VALIDATING:
-            for name, (logits, mask) in zip(batch["name"], pairs, strict=True):
-                self._count(name, self.probabilities(logits)[0], mask)
-        else:
-            for size in set(batch["native"]):  # images of one size together
-                alike = [pair for pair in pairs if pair[1].shape == size]
-                probabilities = self.probabilities(torch.cat([one for one, _ in alike]))
-                self.val_metrics.update(probabilities, torch.stack([mask for _, mask in alike]))
-        images = [self.loss.terms(one, mask[None]) for one, mask in pairs]
-        terms = {name: torch.stack([image[name] for image in images]).mean() for name in images[0]}
+        names, masks = batch["name"], batch["mask"]
+        found: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+        for alike, logits in self._alike(batch):
+            self._notice(f"the logits became {{}} in the validation of epoch {self.current_epoch}", logits.sum(), names)
+            probabilities = self.probabilities(logits)
+            if self.trainer.state.fn == TrainerFn.VALIDATING:
+                for index, probability in zip(alike, probabilities, strict=True):
+                    self._count(names[index], probability, masks[index])
+            else:
+                self.val_metrics.update(probabilities, torch.stack([masks[index] for index in alike]))
+            for index, one in zip(alike, logits.unsqueeze(1), strict=True):
+                # Each by itself: a loss over a batch as a whole would depend on which images meet in one.
+                found[index] = one, self.loss.terms(one, masks[index][None])
+        images = [found[index] for index in range(len(names))]
+        terms = {term: torch.stack([losses[term] for _, losses in images]).mean() for term in images[0][1]}
         self._log_loss(terms, "val", len(images))
-        return dict(zip(batch["name"], predicted, strict=True))
+        return {name: logits for name, (logits, _) in zip(names, images, strict=True)}
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation measures; where no training is on, choose the threshold that cuts maps into masks."""
+        self._look()
         if self.trainer.state.fn != TrainerFn.VALIDATING:
             self._log_metrics(self.val_metrics)
             return
@@ -297,16 +313,19 @@ class SegmentationTask(LightningModule):
         scheduler = RiseAndFall(optimizer, steps, rise, hp["schedule"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _look_at_losses(self) -> None:
-        """Raise if one of the last losses is not finite: one copy to the host for all of them."""
+    def _notice(self, what: str, value: Tensor, names: list[str]) -> list[Tensor]:
+        """Look at a value that must be finite: at once on a CPU, else every so often, that no accelerator waits."""
+        self._unseen.append((what, value.detach(), names))
+        return self._look() if value.device.type == "cpu" or len(self._unseen) == LOOK_EVERY else []
+
+    def _look(self) -> list[Tensor]:
+        """Raise if one of the last values is not finite: one copy to the host for all of them, which is returned."""
         unseen, self._unseen = self._unseen, []
-        losses = torch.stack([loss for loss, *_ in unseen]).tolist() if unseen else []
-        for loss, (_, step, names) in zip(losses, unseen, strict=True):
-            if not math.isfinite(loss):
-                raise NonFiniteLossError(
-                    f"the loss became {loss} in epoch {self.current_epoch}, step {step}, on the images "
-                    f"{', '.join(names)}"
-                )
+        values = list(torch.stack([value for _, value, _ in unseen]).cpu()) if unseen else []
+        for value, (what, _, names) in zip(values, unseen, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(f"{what.format(value.item())}, on the images {', '.join(names)}")
+        return values
 
     def _count(self, name: str, probability: Tensor, mask: Tensor) -> None:
         self._counts.append(
@@ -342,7 +361,6 @@ class SegmentationTask(LightningModule):
         count: Any = float(size)
         self.log_dict(values, batch_size=count, on_step=False, on_epoch=True, sync_dist=True, logger=in_curves)
         if on_step:
-            self.log("loss", total.detach(), prog_bar=True, logger=False)
             self.log_dict({name.replace("train", "step", 1): value.detach() for name, value in values.items()})
         return total
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spatialseg.functional import boundary, maps, pooling, structure, thresholds, weighted_f
+from spatialseg.functional import boundary, error, maps, pooling, structure, thresholds, weighted_f
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.weighted_f import weighted_counts, weighted_f_measure
 
@@ -70,14 +70,13 @@ def test_far_false_alarms_cost_twice():
 @given(batches())
 @settings(deadline=None, max_examples=100)
 def test_histograms_equal_the_definition(drawn):
-    expected = thresholds._level_histograms_by_tensors(drawn.source, drawn.scale, drawn.mask)
-    assert torch.equal(thresholds.level_histograms_of(drawn), expected)
-    if drawn.source.dtype is torch.uint8:
-        found, expected = (
-            count(drawn.source, drawn.mask)
-            for count in (thresholds._grey_histograms_by_kernel, thresholds._grey_histograms_by_tensors)
-        )
-        assert torch.equal(found, expected)
+    expected = thresholds._reached_counts_by_tensors(drawn.source, drawn.scale, drawn.mask)
+    assert torch.equal(thresholds.reached_counts_of(drawn), expected)
+    found, expected = (
+        of(drawn.source, drawn.scale, drawn.mask)
+        for of in (error._mean_absolute_error_by_kernel, error._mean_absolute_error_by_tensors)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 @given(batches())
@@ -101,9 +100,9 @@ def test_ignored_pixels_beyond_the_stretch_count_nowhere():
     target = torch.tensor([[[255, 0, 1, 1, 255]]])
     for given_map in (prediction, (prediction * 255).to(torch.uint8)):
         stretched = as_maps(given_map, target, normalize=True)
-        found = thresholds.level_histograms_of(stretched)
-        assert found[0, :, :256].sum(dim=1).tolist() == [1, 2]
-        expected = thresholds._level_histograms_by_tensors(stretched.source, stretched.scale, stretched.mask)
+        found = thresholds.reached_counts_of(stretched)
+        assert found[0, :, 0].tolist() == [1, 2]
+        expected = thresholds._reached_counts_by_tensors(stretched.source, stretched.scale, stretched.mask)
         assert torch.equal(found, expected)
 
 
@@ -123,7 +122,7 @@ def test_threads_change_nothing():
     several = as_maps(prediction, torch.rand(5, 40, 50, generator=generator) > 0.95)
 
     def everything():
-        return thresholds.level_histograms_of(several), *weighted_counts(several.prediction, several.foreground)
+        return thresholds.reached_counts_of(several), *weighted_counts(several.prediction, several.foreground)
 
     one = everything()
     threads = torch.get_num_threads()
@@ -175,12 +174,11 @@ def test_inspection_equals_the_definitions(drawn):
     )
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
-    _, unsound = maps._inspect_by_kernel(prediction, found[0])
-    assert torch.equal(unsound, maps._inspect_by_tensors(prediction, found[0])[1])
-    if prediction.dtype is not torch.uint8:
-        prediction = prediction.clamp(0, 1).nan_to_num()
-    both = (inspect(prediction, found[0])[0] for inspect in (maps._inspect_by_kernel, maps._inspect_by_tensors))
-    assert torch.equal(*both)
+    inspections = maps._inspect_by_kernel, maps._inspect_by_tensors
+    sound = prediction if prediction.dtype is torch.uint8 else prediction.clamp(0, 1).nan_to_num()
+    for stretches in (True, False):
+        assert torch.equal(*(inspect(prediction, found[0], stretches)[1] for inspect in inspections))
+        assert torch.equal(*(inspect(sound, found[0], stretches)[0] for inspect in inspections))
 
 
 def test_nan_is_passed_on():
@@ -201,7 +199,7 @@ def test_operators_are_sound():
     categories = pooling._categories(labels, 1, 2)
     for op, arguments in (
         (maps.sort_out, (labels, 2)),
-        (maps.inspect, (source, mask)),
+        (maps.inspect, (source, mask, True)),
         (weighted_f._published_counts, (source, scale, mask)),
         (weighted_f._local_counts, (source, mask, None, [0.2, 0.6, 0.2])),
         (pooling._pool, (source[:, None], *categories, [1.0] * 9, 1)),

@@ -63,6 +63,35 @@ def test_ignored_pixels_take_no_part_and_an_image_may_be_empty():
     assert size_invariant_f_measure(nothing, nothing).sum() == 0 and multiscale_iou(nothing, nothing).item() == 1
 
 
+def parts(mask):
+    """Return the connected parts of a mask, each a set of (row, column), by filling one after the other."""
+    left, found = set(zip(*np.nonzero(mask), strict=True)), []
+    while left:
+        part, front = set(), [left.pop()]
+        while front:
+            row, column = front.pop()
+            part.add((row, column))
+            beside = {(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)} & left
+            left -= beside
+            front += beside
+        found.append(part)
+    return found
+
+
+def test_spurious_components_are_those_that_touch_nothing_true_or_unknown():
+    rng = np.random.default_rng(0)
+    predicted, target = rng.random((3, 40, 30)) < 0.4, rng.choice([0, 1, 255], (3, 40, 30), p=[0.96, 0.02, 0.02])
+    conventions = Conventions(further=("spurious",))
+    pairs = [(f"{place}", *map(torch.tensor, pair)) for place, pair in enumerate(zip(predicted, target, strict=True))]
+    scores = scores_of([count_image(n, p.float(), t, conventions) for n, p, t in pairs], conventions)
+    expected = [
+        sum(not any(truth[pixel] for pixel in part) for part in parts(mask))
+        for mask, truth in zip(predicted, target, strict=True)
+    ]
+    assert scores.columns["spurious"].tolist() == expected and min(expected) > 20
+    assert scores.figures()["spurious"] == np.mean(expected)
+
+
 def test_they_are_taken_on_request():
     images = [(str(place), torch.tensor(grey), torch.tensor(mask > 128)) for place, (grey, mask) in enumerate(draw(3))]
     plain = scores_of([count_image(*each) for each in images])

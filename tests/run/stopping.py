@@ -49,6 +49,22 @@ class Die(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Fill(Callback):
+    """Fill the disk in the second epoch."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fill."""
+        if trainer.current_epoch == 1:
+            with contextlib.suppress(OSError), self.path.open("wb", buffering=0) as file:
+                for size in (1 << 20, 4096):
+                    with contextlib.suppress(OSError):
+                        while True:
+                            file.write(bytes(size))
+
+
 class Breaking(torch.nn.Module):
     """A loss that becomes NaN at the fourth step."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from functools import partialmethod
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,6 +56,23 @@ def test_experiments_of_several_classes_train(experiment, overlay, tmp_path):
     options = ["--data.source.init_args.variant=multiclass", "--trainer.max_epochs=1", "--test=false"]
     run, _ = fit(experiment, overlay, tmp_path / "runs", *options)
     assert run.finished and run.data == "kinds" and run.read_summary()["validation"]["weighted_f"] >= 0
+
+
+def test_the_network_can_be_compiled(small, tmp_path, monkeypatch, capsys):
+    """As far as PyTorch captures it, with batches of several sizes; to make machine code of it takes minutes."""
+    arguments = ["fit", *configs(EXPERIMENTS[0]), *small, "--compile=true", "--trainer.max_epochs=1", "--test=false"]
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2 and "--compile needs a C++ compiler" in capsys.readouterr().err
+    assert not runs_below(tmp_path / "runs")
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
+    main(arguments)
+    (run,) = map(RunFolder, runs_below(tmp_path / "runs"))
+    assert run.finished
+    SegmentationTask.load_from_checkpoint(run.best, weights_only=True)
 
 
 def test_a_test_leaves_its_scores_image_by_image_and_its_maps(finished):

@@ -42,7 +42,10 @@ def test_two_processes_train_and_test_as_one_does(overlay, tmp_path):
     ]
     one, _ = fit(EXPERIMENTS[0], overlay, tmp_path / "one", *settings)
     arguments = command(*overlay, "--runs", str(tmp_path / "two"), *settings, *TWO, "--data.batch_size=2")
-    done = subprocess.run(arguments, capture_output=True, text=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    key = "0123456789abcdef" * 2 + "01234567"
+    secrets = {**os.environ, "WANDB_API_KEY": key, "HF_TOKEN": key}
+    done = subprocess.run([*torchrun, *arguments[1:]], capture_output=True, text=True, env=secrets)
     two = run_of(done, tmp_path / "two")
 
     ours, theirs = (torch.load(run.last, weights_only=True) for run in (one, two))
@@ -59,6 +62,9 @@ def test_two_processes_train_and_test_as_one_does(overlay, tmp_path):
     # Only the first process writes and speaks.
     assert done.stdout.count("run folder:") == done.stdout.count("test/mae") == 1
     assert len(list(two.runs.glob("wandb/offline-run-*"))) == 1
+    # And no key that the environment holds is in any file, those of W&B included.
+    written = [path for path in two.runs.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+    assert not written and key not in done.stdout + done.stderr
 
 
 def test_a_process_that_dies_ends_the_other_with_an_error(small, tmp_path):

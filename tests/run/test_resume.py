@@ -58,6 +58,12 @@ def assert_same_end(run: RunFolder, other: RunFolder) -> None:
     assert {min(theirs), max(theirs)} <= ours  # there is time for the first and the last
 
 
+def test_the_number_of_loader_processes_changes_nothing(overlay, tmp_path, uninterrupted):
+    run, _ = fit(EXPERIMENTS[0], overlay, tmp_path / "runs", *SETTINGS, "--data.num_workers=2")
+    assert_same_end(run, uninterrupted)
+    assert rows_of(run) == rows_of(uninterrupted)
+
+
 @pytest.mark.parametrize(
     ("hook", "epoch"),
     [("on_validation_batch_end", 0), ("on_train_epoch_end", 1), ("on_train_batch_end", 2)],

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from spatialseg.functional.arrays import positive, tensor, where
-from spatialseg.functional.dispatch import quick
-from spatialseg.functional.thresholds import ThresholdCounts, reached, threshold_counts
+from spatialseg.functional.arrays import nonzero, positive, tensor, where
+from spatialseg.functional.maps import as_maps
+from spatialseg.functional.thresholds import positives_of, reached_counts_of
 
 
 class AlignmentResult(NamedTuple):
@@ -41,13 +41,14 @@ def enhanced_alignment_measure(
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    return alignment_from_counts(threshold_counts(prediction, target, normalize=normalize, ignore_index=ignore_index))
+    maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
+    return alignment_from_counts(reached_counts_of(maps))
 
 
-def alignment_from_counts(counts: ThresholdCounts) -> AlignmentResult:
-    """Turn counts of pixels into the E-measure; see `enhanced_alignment_measure`."""
-    tp, fp = reached(counts)
-    positives, pixels = quick(counts.positives[:, None].double()), quick(counts.pixels[:, None].double())
+def alignment_from_counts(counts: Tensor) -> AlignmentResult:
+    """Do the same from what `reached_counts_of` returns."""
+    tp, fp = positives_of(counts)
+    positives, pixels = tp[:, :1], tp[:, :1] + fp[:, :1]
     predicted, true = (tp + fp) / pixels, positives / pixels
     total = 0 * tp
     for count, p, g in (
@@ -56,7 +57,7 @@ def alignment_from_counts(counts: ThresholdCounts) -> AlignmentResult:
         (positives - tp, -predicted, 1 - true),
         (pixels - positives - fp, -predicted, -true),
     ):
-        aligned = 2 * p * g / positive(p * p + g * g)
+        aligned = 2 * p * g / nonzero(p * p + g * g)
         total = total + count * (1 + aligned) ** 2 / 4
     total = where(positives == 0, pixels - tp - fp, total)
     total = where(positives == pixels, tp + fp, total)

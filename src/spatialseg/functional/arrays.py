@@ -23,6 +23,11 @@ def stack(arrays: Sequence[Array]) -> Tensor:
     return torch.stack(list(arrays), dim=-1)
 
 
+def joined(arrays: Sequence[Array]) -> Array:
+    """Join several arrays (N, M) to one of as many rows."""
+    return np.hstack(arrays) if isinstance(arrays[0], np.ndarray) else torch.hstack(list(arrays))
+
+
 def where(condition: Array, chosen: Array | float, other: Array | float) -> Array:
     """Choose element by element."""
     return (
@@ -33,10 +38,10 @@ def where(condition: Array, chosen: Array | float, other: Array | float) -> Arra
 
 
 def positive(count: Array) -> Array:
-    """Return the count, 1 where it is not positive: a divisor that is safe where the dividend is 0."""
-    return where(count > 0, count, 1)
+    """Return the count of pixels, at least 1: a divisor that is safe where the dividend is 0."""
+    return np.maximum(count, 1) if isinstance(count, np.ndarray) else count.clamp(min=1)
 
 
-def nonzero(count: Array) -> Array:
-    """Return the count, 1 where it is 0; NaN stays."""
-    return count + (count == 0)
+def nonzero(value: Array) -> Array:
+    """Return the value, 1 where it is 0; NaN stays."""
+    return value + (value == 0)

@@ -1,10 +1,12 @@
 """The mean absolute error of foreground maps."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from spatialseg.functional.maps import Maps, as_maps
-from spatialseg.functional.thresholds import grey_histograms_of
+from spatialseg import kernels
+from spatialseg.functional.dispatch import gathered, operator, per_image
+from spatialseg.functional.maps import Maps, as_maps, to_probability
 
 
 def mean_absolute_error(
@@ -29,11 +31,16 @@ def mean_absolute_error(
 
 def mean_absolute_error_of(maps: Maps) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
-    if maps.source.dtype is torch.uint8:
-        counts = grey_histograms_of(maps)
-        wrong = torch.stack([maps.scale, 1 - maps.scale], dim=1)
-        return (counts * wrong).sum(dim=(1, 2)) / counts.sum(dim=(1, 2))
-    error = (maps.prediction - maps.foreground.to(maps.prediction.dtype)).abs()
-    if maps.valid is None:
-        return error.mean(dim=(1, 2), dtype=torch.float64)
-    return (error * maps.valid).sum(dim=(1, 2), dtype=torch.float64) / maps.valid.sum(dim=(1, 2))
+    return _mean_absolute_error(maps.source, maps.scale, maps.mask)
+
+
+def _mean_absolute_error_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    error = (to_probability(source, scale) - (mask == 1).to(scale.dtype)).abs() * (mask < 2)
+    return error.sum(dim=(1, 2), dtype=torch.float64) / (mask < 2).sum(dim=(1, 2))
+
+
+def _mean_absolute_error_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:
+    return gathered(per_image(kernels.levels.mean_absolute_error, source, scale, mask), np.float64)
+
+
+_mean_absolute_error = operator("mean_absolute_error", _mean_absolute_error_by_tensors, _mean_absolute_error_by_kernel)

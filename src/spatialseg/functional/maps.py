@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import tensor
+from spatialseg.functional.arrays import joined, tensor
 from spatialseg.functional.dispatch import gathered, operator, per_image, quick
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -94,6 +94,7 @@ def as_maps(
     *,
     normalize: bool = False,
     ignore_index: int | None = 255,
+    validate_args: bool = True,
 ) -> Maps:
     """Check a batch of foreground maps and its ground truth, and bring both to one form.
 
@@ -105,6 +106,7 @@ def as_maps(
         normalize: Stretch each prediction linearly so that its extremes (over the pixels that count) become 0 and 1.
             A constant prediction stays as it is.
         ignore_index: Target value of the pixels that do not count; a boolean target has none.
+        validate_args: Look at the values, which makes an accelerator wait; otherwise those named below are not found.
 
     Returns:
         The checked maps.
@@ -128,10 +130,13 @@ def as_maps(
         prediction = prediction.float()
 
     mask, found = as_mask(target, ignore_index)
-    if normalize or not grey:
-        scale, beyond = inspect(prediction, mask)
-        found = found if grey else torch.cat([found, beyond[None]])
-    scale = scale if normalize else plain_scale(prediction)
+    if normalize or (validate_args and not grey):
+        scale, beyond = inspect(prediction, mask, normalize)
+        found = quick(found) if grey else joined([quick(found).T, quick(beyond)[:, None]]).T
+    else:
+        scale = plain_scale(prediction)
+    if not validate_args:
+        return Maps(prediction, scale, mask, complete=False, stretched=normalize or grey)
     unknown, ignored, *unsound = found.tolist()
     for image, wrong in enumerate(unsound[0] if unsound else ()):
         if wrong:
@@ -183,13 +188,16 @@ def _scalar(value: int, dtype: torch.dtype) -> Any:  # noqa: ANN401
     return torch.tensor(value).to(dtype).numpy()[()]
 
 
-def _inspect_by_tensors(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scale by which the extremes of the pixels that count become 0 and 1, and which image leaves [0, 1]."""
+def _inspect_by_tensors(prediction: Tensor, mask: Tensor, stretches: bool) -> tuple[Tensor, Tensor]:
+    """Return the scale by which the extremes of the pixels that count become 0 and 1, and which image leaves [0, 1].
+
+    Unless it `stretches`, the scale is that which leaves all as it is.
+    """
     grey = prediction.dtype is torch.uint8
     highest = 255 if grey else 1
     low = prediction.masked_fill(mask == 2, highest).amin(dim=(1, 2))
     high = prediction.masked_fill(mask == 2, 0).amax(dim=(1, 2))
-    varied = low < high
+    varied = (low < high) & stretches
     low, high = low.where(varied, 0), high.where(varied, highest)
     unsound = ~((prediction >= 0) & (prediction <= highest)).flatten(1).all(dim=1)
     if not grey:
@@ -198,10 +206,10 @@ def _inspect_by_tensors(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     return ((plain_scale(prediction) - low) / (high - low)).clamp(0, 1), unsound.long()
 
 
-def _inspect_by_kernel(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def _inspect_by_kernel(prediction: Tensor, mask: Tensor, stretches: bool) -> tuple[Tensor, Tensor]:
     bits, lowest, highest = _BITS[prediction.dtype]
     scale = torch.empty_like(plain_scale(prediction), memory_format=torch.contiguous_format)
-    unsound = per_image(kernels.inspection.inspect, prediction.view(bits), mask, lowest, highest, scale)
+    unsound = per_image(kernels.inspection.inspect, prediction.view(bits), mask, stretches, lowest, highest, scale)
     return scale, gathered(unsound, np.int64)
 
 
@@ -217,14 +225,14 @@ inspect = operator("inspect", _inspect_by_tensors, _inspect_by_kernel)
 
 def plain_scale(prediction: Tensor) -> Tensor:
     """Return the scale (see `Maps`) where values are probabilities, or grey levels to be divided by 255."""
-    return _plain_scale(prediction.dtype, prediction.device).expand(len(prediction), -1)
+    return _plain_scale(len(prediction), prediction.dtype, prediction.device)
 
 
 @lru_cache
-def _plain_scale(dtype: torch.dtype, device: torch.device) -> Tensor:
-    if dtype is torch.uint8:
-        return torch.arange(256, dtype=torch.float64, device=device) / 255
-    return torch.tensor([0, 1], dtype=dtype, device=device)
+def _plain_scale(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    grey = dtype is torch.uint8
+    one = torch.arange(256, device=device).double() / 255 if grey else torch.tensor([0, 1], dtype=dtype, device=device)
+    return one.expand(count, -1)
 
 
 def _without_channel(maps: Tensor) -> Tensor:

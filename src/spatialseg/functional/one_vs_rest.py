@@ -12,7 +12,7 @@ def one_vs_rest(target: Tensor, classes: int) -> Tensor:
 
 
 def maps_of_classes(
-    prediction: Tensor, target: Tensor, classes: int, ignore_index: int | None
+    prediction: Tensor, target: Tensor, classes: int, ignore_index: int | None, validate_args: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Turn a batch of C classes into N·C foreground maps and their ground truth.
 
@@ -21,6 +21,7 @@ def maps_of_classes(
         target: Class index, (N, H, W), or for multi-label 0 and 1 per class, (N, C, H, W); or `ignore_index`.
         classes: C.
         ignore_index: Target value of the pixels that take no part.
+        validate_args: Look at the values of the target, which makes an accelerator wait.
 
     Returns:
         Predictions and targets of values 0, 1 and `ignore_index`, both (N·C, H, W), the classes of an image adjacent.
@@ -37,7 +38,7 @@ def maps_of_classes(
             f"{(len(prediction), *prediction.shape[2:])} (class index), got {tuple(target.shape)}"
         )
     if not per_class:
-        valid = valid_classes(target, classes, ignore_index)
+        valid = valid_classes(target, classes, ignore_index, validate_args)
         target = one_vs_rest(target, classes).to(torch.uint8)
         if ignore_index is not None:
             target = target.to(torch.int64).masked_fill(~valid[:, None], ignore_index)

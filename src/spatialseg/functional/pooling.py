@@ -257,32 +257,20 @@ def _pool_by_kernel(
 
 
 def add_spread_by_tensors(
-    spread: Tensor,
-    gradient: Tensor,
-    labels: Tensor,
-    centres: Tensor,
-    inverse: Tensor,
-    weights: list[float],
-    stride: int,
+    out: Tensor, gradient: Tensor, labels: Tensor, centres: Tensor, inverse: Tensor, weights: list[float], stride: int
 ) -> None:
-    """Add the gradient of the pooled values to `spread`, given that of their means."""
-    for centre, pixel, weight in _shifts(spread.shape, weights, stride):
+    """Add the gradient of the pooled values to `out`, given that of their means."""
+    for centre, pixel, weight in _shifts(out.shape, weights, stride):
         share = (centres[centre] == labels[pixel]) * (inverse[centre] * weight)
-        spread[pixel].addcmul_(gradient[centre], share)
+        out[pixel].addcmul_(gradient[centre], share)
 
 
 def _add_spread_by_kernel(
-    spread: Tensor,
-    gradient: Tensor,
-    labels: Tensor,
-    centres: Tensor,
-    inverse: Tensor,
-    weights: list[float],
-    stride: int,
+    out: Tensor, gradient: Tensor, labels: Tensor, centres: Tensor, inverse: Tensor, weights: list[float], stride: int
 ) -> None:
-    window = as_window(weights, spread)
-    per_image(kernels.pooling.spread, gradient, labels[:, 0], centres[:, 0], window, stride, inverse[:, 0], spread)
+    window = as_window(weights, out)
+    per_image(kernels.pooling.spread, gradient, labels[:, 0], centres[:, 0], window, stride, inverse[:, 0], out)
 
 
 _pool = operator("selective_pooling", pool_by_tensors, _pool_by_kernel)
-_add_spread = operator("add_selective_spread", add_spread_by_tensors, _add_spread_by_kernel, mutates=("spread",))
+_add_spread = operator("add_selective_spread", add_spread_by_tensors, _add_spread_by_kernel, mutates=("out",))

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from spatialseg.functional.arrays import positive, tensor
-from spatialseg.functional.dispatch import quick
-from spatialseg.functional.thresholds import ThresholdCounts, reached, threshold_counts
+from spatialseg.functional.arrays import nonzero, positive, tensor
+from spatialseg.functional.maps import as_maps
+from spatialseg.functional.thresholds import positives_of, reached_counts_of
 
 
 class SaliencyFResult(NamedTuple):
@@ -45,14 +45,13 @@ def saliency_f_measure(
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    counts = threshold_counts(prediction, target, normalize=normalize, ignore_index=ignore_index)
-    return saliency_f_from_counts(counts, beta2)
+    maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
+    return saliency_f_from_counts(reached_counts_of(maps), beta2)
 
 
-def saliency_f_from_counts(counts: ThresholdCounts, beta2: float = 0.3) -> SaliencyFResult:
-    """Turn counts of pixels into F-measure, precision and recall; see `saliency_f_measure`."""
-    tp, fp = reached(counts)
-    precision = tp / positive(tp + fp)
-    recall = tp / positive(quick(counts.positives[:, None].double()))
-    f = tensor((1 + beta2) * precision * recall / positive(beta2 * precision + recall))
+def saliency_f_from_counts(counts: Tensor, beta2: float = 0.3) -> SaliencyFResult:
+    """Do the same from what `reached_counts_of` returns."""
+    tp, fp = positives_of(counts)
+    precision, recall = tp / positive(tp + fp), tp / positive(tp[:, :1])
+    f = tensor((1 + beta2) * precision * recall / nonzero(beta2 * precision + recall))
     return SaliencyFResult(f[:, 256], f[:, :256], tensor(precision)[:, :256], tensor(recall)[:, :256])

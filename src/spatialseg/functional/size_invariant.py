@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.saliency_f import saliency_f_from_counts
-from spatialseg.functional.thresholds import level_histograms_of, threshold_counts_from_histograms
+from spatialseg.functional.thresholds import reached_counts_of
 
 SMALLEST = 50
 Box = tuple[slice, slice]
@@ -84,18 +84,16 @@ def size_invariant_f_of(maps: Maps, beta2: float = 0.3) -> Tensor:
     """Do the same for maps that `as_maps` has checked."""
     curves = []
     for image, mask in enumerate(maps.mask.cpu().numpy()):
-        histograms = []
+        counts = []
         for rows, columns in _boxes(mask):
             here = (slice(image, image + 1), rows, columns)
             part = Maps(maps.source[here], maps.scale[here[:1]], maps.mask[here], maps.complete, maps.stretched)
-            histogram = level_histograms_of(part).clone()
-            histogram[:, 0, 0] += int((mask < 2).sum()) - int((mask[rows, columns] < 2).sum())
-            histograms.append(histogram)
-        if not histograms:
+            counts.append(reached_counts_of(part).clone())
+            counts[-1][:, 0, 0] += int((mask < 2).sum()) - int((mask[rows, columns] < 2).sum())
+        if not counts:
             curves.append(torch.zeros(256, dtype=torch.float64, device=maps.source.device))
             continue
-        counts = threshold_counts_from_histograms(torch.cat(histograms))
-        curves.append(saliency_f_from_counts(counts, beta2).curve.mean(dim=0))
+        curves.append(saliency_f_from_counts(torch.cat(counts), beta2).curve.mean(dim=0))
     return torch.stack(curves)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import Array, positive, tensor, where
+from spatialseg.functional.arrays import Array, joined, nonzero, positive, tensor, where
 from spatialseg.functional.dispatch import operator, per_image, quick
 from spatialseg.functional.maps import Maps, as_maps, to_probability
 
@@ -99,33 +99,31 @@ def _quadrant_sums_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Ten
 _quadrant_sums = operator("quadrant_sums", _quadrant_sums_by_tensors, _quadrant_sums_by_kernel)
 
 
-def _variance(count: Array, total: Array, squares: Array) -> Array:
-    """Return the unbiased variance, 0 for constant values and for fewer than two."""
-    deviation = squares - total * (total / positive(count))
-    return where(deviation > _ROUNDING * squares, deviation, 0.0) / positive(count - 1)
+def _moments(sums: Array) -> tuple[Array, Array]:
+    """Return mean and unbiased variance, 0 for constant values and for fewer than two, from sums (..., 3)."""
+    count, total, squares = sums[..., 0], sums[..., 1], sums[..., 2]
+    mean = total / positive(count)
+    deviation = squares - total * mean
+    return mean, deviation * (deviation > _ROUNDING * squares) / positive(count - 1)
 
 
 def _object_similarity(sums: Array) -> Array:
     """Return S_o from sums over the whole image, (N, 2, 3); equations 5 to 7."""
-    count, total = sums[..., 0], sums[..., 1]
-    spread = _variance(count, total, sums[..., 2]) ** 0.5
-    mean = total / positive(count)
-    weighted = 0.0
-    for kind, ideal in enumerate((1 - mean[:, 0], mean[:, 1])):  # on background, the lower the prediction the better
-        weighted = weighted + count[:, kind] * 2 * ideal / (ideal**2 + 1 + spread[:, kind])
-    return weighted / count.sum(axis=1)
+    count = sums[..., 0]
+    mean, variance = _moments(sums)
+    ideal = joined([1 - mean[:, :1], mean[:, 1:]])  # on background, the lower the prediction the better
+    return (count * 2 * ideal / (ideal**2 + 1 + variance**0.5)).sum(axis=1) / count.sum(axis=1)
 
 
 def _region_similarity(sums: Array) -> Array:
     """Return S_r from sums over the four parts, (N, 2, 2, 2, 3); equations 1 to 4."""
     sums = sums.reshape(-1, 4, 2, 3)
     whole = sums.sum(axis=2)
-    count, total, inside = whole[..., 0], whole[..., 1], sums[..., 1, 0]
-    x, y = total / positive(count), inside / positive(count)
-    variance = _variance(count, total, whole[..., 2])
+    count, inside = whole[..., 0], sums[..., 1, 0]
+    (x, variance), y = _moments(whole), inside / positive(count)
     free = positive(count - 1)
-    covariance = (sums[..., 1, 1] - total * y) / free
-    numerator = 4 * x * y * where((inside == count) | (variance == 0), 0.0, covariance)
+    covariance = (sums[..., 1, 1] - whole[..., 1] * y) / free
+    numerator = 4 * x * y * covariance * ((inside < count) & (variance > 0))
     denominator = (x**2 + y**2) * (variance + inside * (1 - y) / free)
-    similarity = where(numerator != 0, numerator / positive(denominator), where(denominator == 0, 1.0, 0.0))
+    similarity = (numerator + (denominator == 0)) / nonzero(denominator)
     return (similarity * count).sum(axis=1) / count.sum(axis=1)

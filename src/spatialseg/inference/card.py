@@ -127,7 +127,7 @@ def _training(
 def _table(model: Model, measures: dict[str, float]) -> str:
     """Return the measures as Markdown, and how they were taken."""
     assert model.origin and model.origin.folder
-    known = available_measures()
+    known = available_measures(further=True)
     rows = [f"| {known[key].describe() if key in known else key} | {value:.4f} |" for key, value in measures.items()]
     text = "\n".join(["| test images | value |", "|---|---:|", *rows])
     if not model.origin.folder.images.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ KINDS = {"maps": ".png", "masks": ".png", "cutouts": ".png", "overlays": ".jpg"}
 """Of each thing that is written for an image, the suffix of its file."""
 FOREGROUND = (213, 94, 0)
 """Colour of the foreground of a binary mask in overlays."""
+FAST = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+"""Runs of equal bytes alone: maps are as small as by zlib's default, in a quarter of the time."""
 COLUMNS, ROWS, THUMBNAIL, LINE = 4, 12, 160, 14
 """Of a contact sheet: pairs beside each other and below, side of a thumbnail and height of a line of text in pixels."""
 
@@ -69,16 +72,33 @@ def save(picture: Image.Image, path: Path) -> None:
     """Write a picture beside its place and move it there when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    options: dict[str, int] = {"quality": 92}
-    if (
-        path.suffix == ".png"
-    ):  # runs of equal bytes alone: maps are as small as by zlib's default, in a quarter of the time
-        options = {"compress_level": 1, "compress_type": zlib.Z_RLE}
     try:
-        picture.save(beside, "JPEG" if path.suffix == ".jpg" else "PNG", **options)
+        if path.suffix == ".jpg":
+            picture.save(beside, "JPEG", quality=92)
+        elif picture.mode == "L":
+            beside.write_bytes(grey_png(np.asarray(picture)))
+        else:
+            picture.save(beside, "PNG", **FAST)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def grey_png(levels: NDArray[np.uint8]) -> bytes:
+    """Return grey levels (H, W) as a PNG file, twice as fast as Pillow, which tries five filters on every row.
+
+    Rows are written as differences to the row above (filter 2 of the PNG specification, ISO/IEC 15948).
+    """
+    height, width = levels.shape
+    rows = np.full((height, 1 + width), 2, np.uint8)
+    rows[:, 1:] = np.diff(levels, axis=0, prepend=np.uint8(0))
+    packer = zlib.compressobj(FAST["compress_level"], strategy=FAST["compress_type"])
+    header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey, not interlaced
+    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.data) + packer.flush()), (b"IEND", b""))
+    packed = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def contact_sheet(rows: Sequence[tuple[str, Image.Image, Image.Image]]) -> Image.Image:

@@ -4,6 +4,17 @@ import numpy as np
 from numba import njit
 
 from spatialseg.kernels.common import Array
+from spatialseg.kernels.distance import bounding_box
+
+
+@njit(cache=True, nogil=True)
+def around_both(mask: Array, other: Array) -> tuple[Array, Array]:
+    """Cut two masks of values 0 and 1 to where one of them has foreground, and one pixel around that."""
+    top, bottom, left, right, _ = bounding_box(mask)
+    other_top, other_bottom, other_left, other_right, _ = bounding_box(other)
+    first, last = max(min(top, other_top) - 1, 0), max(bottom, other_bottom) + 2
+    start, end = max(min(left, other_left) - 1, 0), max(right, other_right) + 2
+    return mask[first:last, start:end], other[first:last, start:end]
 
 
 @njit(cache=True, nogil=True)
@@ -46,6 +57,7 @@ def overlap_counts(predicted: Array, true: Array) -> tuple[int, int]:
 @njit(cache=True, nogil=True)
 def boundary_region_counts(predicted: Array, true: Array, width: int) -> tuple[int, int]:
     """Count the pixels in the intersection and in the union of two masks' inner boundary regions."""
+    predicted, true = around_both(predicted, true)
     inner_predicted, inner_true = eroded(predicted, width), eroded(true, width)
     intersection = union = 0
     for y in range(true.shape[0]):
@@ -100,5 +112,6 @@ def matched(contour_from: Array, contour_to: Array, steps: Array) -> tuple[int, 
 @njit(cache=True, nogil=True)
 def contour_counts(predicted: Array, true: Array, steps: Array) -> tuple[int, int, int, int]:
     """Count the pixels of the predicted contour, of them matched, those of the true contour, of them matched."""
+    predicted, true = around_both(predicted, true)
     one, other = contour(predicted), contour(true)
     return matched(one, other, steps) + matched(other, one, steps)

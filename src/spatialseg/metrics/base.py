@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from spatialseg.conventions import DEFAULT, Conventions
-from spatialseg.functional.arrays import tensor, where
+from spatialseg.functional.arrays import joined, tensor, where
 from spatialseg.functional.dispatch import quick
 from spatialseg.functional.maps import Maps, as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
@@ -29,6 +29,7 @@ class ImageMean(Metric):
         conventions: How to score.
         classes: 1 for a foreground map; C > 1 for classes.
         average: Of several classes the mean over those that have a value (`"macro"`), or a value for each (`"none"`).
+        validate_args: Look at the values of every batch also on an accelerator, which has to wait for it.
         kwargs: Further arguments of `torchmetrics.Metric`.
 
     Raises:
@@ -36,9 +37,7 @@ class ImageMean(Metric):
     """
 
     total: Tensor
-    """Sum of the values of all images counted, (C, values), float64: of each name, then of the curves."""
-    images: Tensor
-    """Number of images counted, (C,), int64."""
+    """Sum of the values of all images counted, (C, values + 1), float64: of each name, of the curves, and of ones."""
     names: tuple[str, ...] = ()
     """What is summed; by default a value per measure, or what a measure of the data set is a ratio of."""
     is_differentiable = False
@@ -54,6 +53,7 @@ class ImageMean(Metric):
         conventions: Conventions = DEFAULT,
         classes: int = 1,
         average: str = "macro",
+        validate_args: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -65,15 +65,20 @@ class ImageMean(Metric):
         self.conventions = conventions
         self.classes = classes
         self.average = average
+        self.validate_args = validate_args
         self.names = self.names or tuple(name for measure in measuring.measures for name in _parts(measure))
-        width = len(self.names) + 256 * len(measuring.curves)
+        width = len(self.names) + 256 * len(measuring.curves) + 1
         self.add_state("total", torch.zeros(classes, width, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros(classes, dtype=torch.int64), dist_reduce_fx="sum")
         # `torchmetrics.MetricCollection` lets metrics share their states when these have the same names and are equal
         # after the first batch, which a perfect first prediction makes them. So each has one, always 0, whose name
         # tells its arguments.
         told = zlib.crc32(repr((type(self).__name__, measuring.__name__, classes, *astuple(conventions))).encode())
         self.add_state(f"of_{told:08x}", torch.zeros(()), dist_reduce_fx="sum")
+
+    @property
+    def images(self) -> Tensor:
+        """Number of images counted, (C,)."""
+        return self.total[:, -1]
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Score a batch.
@@ -88,10 +93,13 @@ class ImageMean(Metric):
             ValueError: The shapes do not fit, a prediction holds NaN or leaves [0, 1], or a target holds another value.
         """
         used = self.conventions
+        looks = self.validate_args or prediction.is_cpu
         if self.classes > 1:
-            prediction, target = maps_of_classes(prediction, target, self.classes, used.ignore_index)
-        maps = as_maps(prediction, target, normalize=used.normalize, ignore_index=used.ignore_index)
-        self._add(self._values(maps).view(-1, *self.total.shape))
+            prediction, target = maps_of_classes(prediction, target, self.classes, used.ignore_index, looks)
+        maps = as_maps(
+            prediction, target, normalize=used.normalize, ignore_index=used.ignore_index, validate_args=looks
+        )
+        self._add(self._values(maps))
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """Return the figure of all images, by name if there are several: a scalar, or (C,) with `average="none"`.
@@ -103,7 +111,7 @@ class ImageMean(Metric):
 
     def curves(self) -> dict[str, Tensor]:
         """Return the averages over all images seen by this process at each threshold k/255, (256,), by name."""
-        curves = (self.total[0, len(self.names) :] / self.images).view(-1, 256)
+        curves = (self.total[0, len(self.names) : -1] / self.images).view(-1, 256)
         return dict(zip(self.measuring.curves, curves, strict=True))
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:  # noqa: ANN401
@@ -119,17 +127,17 @@ class ImageMean(Metric):
         return self._plot(val, ax)
 
     def _values(self, maps: Maps) -> Tensor:
-        """Return the values of each map, (N, values)."""
+        """Return the values of each map, (N·C, values)."""
         columns, curves = self.measuring.values(self.measuring.count(maps, self.conventions), self.conventions)
         values = [columns[name][:, None] for name in self.names]
         return torch.cat([*values, *(curves[name] for name in self.measuring.curves)], dim=1)
 
     def _add(self, values: Tensor) -> None:
-        """Add the values of some images, (N, C, values)."""
-        array = quick(values.detach().double())
-        counted = array[..., :1] == array[..., :1]  # not NaN
-        self.total = self.total + tensor(where(counted, array, 0.0).sum(axis=0)).to(self.total.device)
-        self.images = self.images + tensor(counted[..., 0].sum(axis=0)).to(self.images.device)
+        """Add the values of the classes of some images, (N·C, values)."""
+        array = quick(values.double())
+        counted = array[:, :1] == array[:, :1]  # not NaN
+        sums = joined([where(counted, array, 0.0), counted]).reshape(-1, *self.total.shape).sum(axis=0)
+        self.total = self.total + tensor(sums).to(self.total.device)
 
     def _mean(self, name: str, over: str = "") -> Tensor:
         """Return what is summed under a name per image, or per sum of another name, (C,)."""

@@ -119,9 +119,13 @@ class MeanIoU(ImageMean):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            Overlap, Conventions(threshold=threshold, ignore_index=ignore_index), classes, average, **kwargs
+            Overlap,
+            Conventions(threshold=threshold, ignore_index=ignore_index),
+            classes,
+            average,
+            validate_args,
+            **kwargs,
         )
-        self.validate_args = validate_args
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count a batch.
@@ -139,7 +143,7 @@ class MeanIoU(ImageMean):
             ignore_index=used.ignore_index,
             validate_args=self.validate_args,
         )
-        self._add(torch.stack(counts, dim=-1))
+        self._add(torch.stack(counts, dim=-1).flatten(0, 1))
 
 
 class BoundaryIoU(ImageMean):

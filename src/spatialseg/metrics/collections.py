@@ -1,6 +1,7 @@
 """The sets of measures that papers print."""
 
 from pkgutil import resolve_name
+from typing import Any
 
 from torchmetrics import Metric, MetricCollection
 
@@ -13,35 +14,38 @@ from spatialseg.metrics.weighted_f import WeightedFMeasure
 EVERY_EPOCH = ("weighted_f", "mae", "iou")
 
 
-def saliency_metrics(full: bool = False, ignore_index: int | None = 255) -> MetricCollection:
+def saliency_metrics(full: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> MetricCollection:
     """Return the measures of a foreground map, updated with probabilities and targets, both (N, H, W).
 
     Args:
         full: All registered measures, for a final test, instead of `weighted_f`, `mae` and `iou` alone.
         ignore_index: Target value of the pixels that take no part.
+        kwargs: Further arguments of every measure, such as `validate_args`.
     """
     named = ((cls.measures[0].name, cls) for cls in measuring_classes() if cls.metric)
-    return MetricCollection({name: _metric(cls, ignore_index) for name, cls in named if full or name in EVERY_EPOCH})
+    chosen = {name: cls for name, cls in named if full or name in EVERY_EPOCH}
+    return MetricCollection({name: _metric(cls, ignore_index, kwargs) for name, cls in chosen.items()})
 
 
-def segmentation_metrics(classes: int, ignore_index: int | None = 255) -> MetricCollection:
+def segmentation_metrics(classes: int, ignore_index: int | None = 255, **kwargs: Any) -> MetricCollection:
     """Return `weighted_f` (one class against the rest, mean over classes) and `iou` (mean over classes).
 
     Args:
         classes: C, at least 2; updated with probabilities (N, C, H, W) and class indices (N, H, W).
         ignore_index: Target value of the pixels that take no part.
+        kwargs: Further arguments of both, such as `validate_args`.
     """
     return MetricCollection(
         {
-            "weighted_f": WeightedFMeasure(ignore_index=ignore_index, classes=classes),
-            "iou": MeanIoU(classes=classes, ignore_index=ignore_index),
+            "weighted_f": WeightedFMeasure(ignore_index=ignore_index, classes=classes, **kwargs),
+            "iou": MeanIoU(classes=classes, ignore_index=ignore_index, **kwargs),
         }
     )
 
 
-def _metric(measuring: type[Measuring], ignore_index: int | None) -> Metric:
+def _metric(measuring: type[Measuring], ignore_index: int | None, kwargs: dict[str, Any]) -> Metric:
     """Make the metric that a class is registered with."""
     if measuring.metric == IMAGE_MEAN:
-        return ImageMean(measuring, Conventions(ignore_index=ignore_index))
-    metric: Metric = resolve_name(measuring.metric)(ignore_index=ignore_index)
+        return ImageMean(measuring, Conventions(ignore_index=ignore_index), **kwargs)
+    metric: Metric = resolve_name(measuring.metric)(ignore_index=ignore_index, **kwargs)
     return metric

@@ -16,13 +16,14 @@ from spatialseg.functional.boundary import (
 )
 from spatialseg.functional.dispatch import quick
 from spatialseg.functional.error import mean_absolute_error_of
+from spatialseg.functional.fragments import spurious_components_of
 from spatialseg.functional.iou import overlap_counts
 from spatialseg.functional.maps import Maps, masks_at, plain_scale
 from spatialseg.functional.multiscale import cell_counts_of, multiscale_iou_from_counts
 from spatialseg.functional.saliency_f import saliency_f_from_counts
 from spatialseg.functional.size_invariant import size_invariant_error_of, size_invariant_f_of
 from spatialseg.functional.structure import quadrant_sums_of, structure_measure_from_sums
-from spatialseg.functional.thresholds import level_histograms_of, threshold_counts_from_histograms
+from spatialseg.functional.thresholds import reached_counts_of
 from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
 from spatialseg.metrics.registry import ImageValues, Measuring, register_measure
 from spatialseg.scores import Measure
@@ -114,8 +115,8 @@ class Thresholded(Measuring):
 
     @staticmethod
     def count(maps: Maps, conventions: Conventions) -> Tensor:
-        """Return the histograms of grey levels on background and foreground, (N, 2, 257)."""
-        return level_histograms_of(maps)
+        """Return how many pixels of background and foreground reach the thresholds, (N, 2, 257)."""
+        return reached_counts_of(maps)
 
 
 def thresholded(letter: str) -> tuple[Measure, ...]:
@@ -144,7 +145,7 @@ class EnhancedAlignment(Thresholded):
     @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
         """Return values and curve of each image."""
-        return thresholded_values("E", **alignment_from_counts(threshold_counts_from_histograms(counts))._asdict())
+        return thresholded_values("E", **alignment_from_counts(counts)._asdict())
 
 
 @register_measure(*thresholded("F"), metric="spatialseg.metrics.classes.SaliencyFMeasure")
@@ -156,7 +157,7 @@ class SaliencyF(Thresholded):
     @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
         """Return values and curves of each image."""
-        f = saliency_f_from_counts(threshold_counts_from_histograms(counts), conventions.curve_beta2)
+        f = saliency_f_from_counts(counts, conventions.curve_beta2)
         return thresholded_values("F", **f._asdict())
 
 
@@ -226,8 +227,27 @@ class BoundaryF(Measuring):
 
     @staticmethod
     def values(counts: Tensor, conventions: Conventions) -> ImageValues:
-        """Return the boundary F-measure of each image."""
-        return ImageValues({"boundary_f": boundary_f_from_counts(counts.T).f})
+        """Return the boundary F-measure of each image, and the pixels of the true contour."""
+        return ImageValues({"boundary_f": boundary_f_from_counts(counts.T).f, "contour": counts[:, 2].double()})
+
+
+@register_measure(Measure("spurious", "spurious parts", "lower", "data set", ("spurious_parts", "images")))
+class Fragments(Measuring):
+    """The spurious components of an image's masks: how many per image, of those without a pixel of the class too."""
+
+    of_classes = "hard"
+    on_request = True
+
+    @staticmethod
+    def count(maps: Maps, conventions: Conventions) -> Tensor:
+        """Return their number, (N,)."""
+        return spurious_components_of(maps, conventions.threshold)
+
+    @staticmethod
+    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+        """Return it, and what the mean over all images is a ratio of."""
+        parts = counts.double()
+        return ImageValues({"spurious": parts, "spurious_parts": parts, "images": torch.ones_like(parts)})
 
 
 @register_measure(Measure("multiscale_iou", "MSIoU"))

@@ -76,8 +76,14 @@ class WeightedFMeasure(ImageMean):
     def _values(self, maps: Maps) -> Tensor:
         counts = WeightedF.count(maps, self.conventions)
         used = self.conventions.empty_target
+        looks = self.validate_args or counts.is_cpu
         # Of several classes few images show every one.
-        if not self._warned and not (self.classes > 1 and used == "skip") and bool((quick(counts)[:, 2] == 0).any()):
+        if (
+            looks
+            and not self._warned
+            and not (self.classes > 1 and used == "skip")
+            and bool((quick(counts)[:, 2] == 0).any())
+        ):
             self._warned = True
             meaning = {
                 "skip": "such images are not counted",

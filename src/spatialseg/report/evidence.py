@@ -5,17 +5,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spatialseg.metrics.registry import available_measures
 from spatialseg.report.pictures import COLOURS, SIZE, plots
 from spatialseg.report.statistics import Arm, Difference, differences
 from spatialseg.report.table import Cell, Column, Table, columns_of
-from spatialseg.scores import Scores
+from spatialseg.scores import Array, Scores
 
 HEADLINE = ("weighted_f", "weighted_f_cut")
-GAINS = (*HEADLINE, "iou", "boundary_f", "s_measure")
-SHOWN = (*HEADLINE, "iou", "boundary_f", "s_measure", "f_max", "e_mean", "mae")
+GAINS = (*HEADLINE, "iou", "boundary_f", "s_measure", "spurious")
+SHOWN = (*HEADLINE, "iou", "boundary_f", "s_measure", "f_max", "e_mean", "mae", "spurious")
+LOSSES = ("bce-to-wfb", "bce+dice", "bce")
+"""First parts of the names of arms that also say what else differs, such as `bce-lite0-light` and `bce-dilated`."""
+Figures = Mapping[str, float]
 MARK = re.compile(r"(<!-- evidence: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -27,7 +31,7 @@ def read_arms(folder: Path, names: Iterator[str] | list[str]) -> dict[str, Arm]:
         names: The arms, in the order to show them; those without a record are left out.
 
     Returns:
-        By name, each arm with the seeds that were run.
+        By name, each arm with the seeds that were run, and of their measures those that tables show.
     """
     arms = {}
     for name in names:
@@ -36,14 +40,20 @@ def read_arms(folder: Path, names: Iterator[str] | list[str]) -> dict[str, Arm]:
             for path in folder.glob(f"{name}/seed*/summary.json")
         )
         if found:
-            arms[name] = Arm(name, {seed: Scores.load(path) for seed, path in found})
+            seeds = {seed: Scores.load(path) for seed, path in found}
+            for scores in seeds.values():
+                scores.measures = tuple(measure for measure in scores.measures if measure.name in SHOWN)
+            arms[name] = Arm(name, seeds)
     return arms
 
 
 def against(baseline: Arm, other: Arm) -> dict[str, Difference]:
     """Return the differences of an arm to the baseline, by measure, over the seeds that both have."""
     common = sorted(baseline.seeds.keys() & other.seeds.keys())
-    first, second = (Arm(arm.name, {seed: arm.seeds[seed] for seed in common}) for arm in (baseline, other))
+    first, second = (  # an arm that has no other seeds has perhaps been resampled already
+        arm if list(arm.seeds) == common else Arm(arm.name, {seed: arm.seeds[seed] for seed in common})
+        for arm in (baseline, other)
+    )
     return {each.measure.name: each for each in differences(first, second)}
 
 
@@ -84,8 +94,8 @@ def validation_table(runs: Sequence[tuple[str, float, Mapping[str, float]]], tit
         runs: Arm, learning rate and figures by measure.
         title: Stands above it.
     """
-    measures = available_measures()
-    shown = [measures[name] for name in SHOWN]
+    measures = available_measures(further=True)
+    shown = [measures[name] for name in SHOWN if name in runs[0][2]]
     columns = [Column("arm", "loss"), Column("rate", "learning rate"), *columns_of(shown, digits=3)]
     rows: list[dict[str, Cell]] = [{"arm": arm, "rate": f"{rate:g}", **figures} for arm, rate, figures in runs]
     return Table(columns, rows, title)
@@ -100,7 +110,7 @@ def interval(difference: Difference) -> str:
 
 def draw_dots(arms: Mapping[str, Arm], title: str) -> Figure:
     """Draw of each arm every seed's figure as a dot, the mean, and its interval over seeds and images as a line."""
-    wanted = (*HEADLINE, "iou", "boundary_f")
+    wanted = (*HEADLINE, "iou", "boundary_f", "spurious")
     measures = enumerate(next(iter(arms.values())).measures)
     shown = [(place, measure) for place, measure in measures if measure.name in wanted]
     figure, axes = plots(len(shown), title, share_y=True)
@@ -132,15 +142,22 @@ def draw_reliability(arms: Mapping[str, Arm], title: str) -> Figure:
 
 
 def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
-    """Draw what one arm gains over each of the others on small and on large objects: fifths of the test images.
+    """Draw what one arm gains over each of the others by the size of objects, and by how complex their contours are.
 
-    A dot is the mean over images and seeds, its line the 95 % interval over images.
+    Each over fifths of the test images: a dot is the mean over images and seeds, its line the 95 % interval over
+    images. Complexity is the squared length of the contour, in pixels, over 4π times the area: about 1 for a disc.
     """
-    shares = arms[recipe].first_seed.columns["foreground"]
-    fifths = np.array_split(np.argsort(shares), 5)
-    figure, axes = plots(len(HEADLINE), title, share_y=True)
+    columns = arms[recipe].first_seed.columns
+    facts = {"object's share of the image": (columns["foreground"], "{:.0%}–{:.0%}")}
+    if "contour" in columns:
+        area = columns["foreground"] * columns["height"] * columns["width"]
+        facts["complexity of its contour"] = columns["contour"] ** 2 / (4 * np.pi * area.clip(1)), "{:.1f}–{:.1f}"
+    figure, axes = plots(len(HEADLINE) * len(facts), title, share_y=True)
     rivals = [name for name in arms if name != recipe]
-    for axis, measure in zip(axes, HEADLINE, strict=True):
+    labels = {measure.name: measure.label for measure in arms[recipe].measures}
+    panels = [(measure, *fact) for fact in facts.items() for measure in HEADLINE]
+    for axis, (measure, fact, (values, form)) in zip(axes, panels, strict=True):
+        fifths = np.array_split(np.argsort(values), 5)
         for place, name in enumerate(rivals):
             images = [
                 np.mean([seed.columns[measure] for seed in arms[each].seeds.values()], axis=0)
@@ -154,12 +171,227 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
                 where, [gain.mean() for gain in gains], errors, fmt="o", markersize=4, color=colour, label=name
             )
         axis.axhline(0, color="black", linewidth=0.8)
-        label = next(each.label for each in arms[recipe].measures if each.name == measure)
-        axis.set_title(f"{label} of {recipe}, less that of", fontsize=SIZE)
-        axis.set_xticks(range(5), [f"{shares[fifth].min():.0%}–{shares[fifth].max():.0%}" for fifth in fifths])
-        axis.set_xlabel("object's share of the image")
+        axis.set_title(f"{labels[measure]} of {recipe}, less that of", fontsize=SIZE)
+        ticks = [form.format(values[fifth].min(), values[fifth].max()) for fifth in fifths]
+        axis.set_xticks(range(5), ticks, fontsize=SIZE - 2)
+        axis.set_xlabel(fact)
     axes[-1].legend(fontsize=SIZE - 1)
     return figure
+
+
+def classes_table(arms: Mapping[str, Arm], title: str) -> Table:
+    """Return IoU, boundary F and spurious components of each class, means over the seeds of each arm."""
+    first = next(iter(arms.values()))
+    shown = [measure for measure in first.measures if measure.name in ("iou", "boundary_f", "spurious")]
+    found = {name: [seed.by_class() for seed in arm.seeds.values()] for name, arm in arms.items()}
+    columns = [Column("class", "class")]
+    columns += [Column(f"{m.name} {name}", f"{m.label}, {name}", digits=3) for m in shown for name in arms]
+    rows: list[dict[str, Cell]] = [
+        {"class": each}
+        | {
+            f"{m.name} {name}": float(np.mean([seed[each][m.name] for seed in seeds]))
+            for m in shown
+            for name, seeds in found.items()
+        }
+        for each in first.first_seed.classes
+    ]
+    return Table(columns, rows, title)
+
+
+def split_arm(name: str) -> tuple[str, str]:
+    """Return the loss that an arm's name begins with, and what it is trained on or with: `bce`, `lite0-light`."""
+    loss = next(loss for loss in LOSSES if name.startswith(f"{loss}-"))
+    return loss, name.removeprefix(f"{loss}-")
+
+
+def networks_table(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: str) -> Table:
+    """Return what networks are worth under two losses, and which cross-entropy needs to match the recipe.
+
+    Args:
+        arms: By `<loss>-<network>`.
+        sizes: Of each arm `parameters` and `ms` per image.
+        title: Stands above the table.
+    """
+    means = {split_arm(name): arm.means() | dict(sizes[name]) for name, arm in arms.items()}
+    plain = {network: each for (loss, network), each in means.items() if loss == "bce"}
+    labels = {measure.name: measure.label for measure in next(iter(arms.values())).measures}
+    columns = [Column("network", "network"), Column("parameters", "parameters"), Column("ms", "ms per image", digits=0)]
+    columns += [
+        Column(f"{name} {loss}", f"{labels[name]}, {loss}", digits=3) for name in HEADLINE for loss in LOSSES[::-2]
+    ]
+    columns += [Column(f"match {name}", f"bce's match in {labels[name]}") for name in HEADLINE]
+    rows: list[dict[str, Cell]] = []
+    for network, each in plain.items():
+        row: dict[str, Cell] = {"network": network, "parameters": f"{each['parameters'] / 1e6:.1f} M", "ms": each["ms"]}
+        recipe = means.get(("bce-to-wfb", network), {})
+        for name in HEADLINE:
+            row |= {f"{name} bce": each[name], f"{name} bce-to-wfb": recipe.get(name)}
+            level = [key for key, other in plain.items() if recipe and other[name] >= recipe[name]]
+            match = min(level, key=lambda key: plain[key]["ms"], default=None)
+            row[f"match {name}"] = f"{match}, {plain[match]['ms'] / each['ms']:.1f}× the time" if match else "none"
+        rows.append(row)
+    return Table(columns, rows, title)
+
+
+def draw_networks(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: str) -> Figure:
+    """Draw both weighted F-measures over time per image and over parameters; see `networks_table`."""
+    scales = {"ms": ("ms per image", 1.0), "parameters": ("million parameters", 1e-6)}
+    figure, axes = plots(len(HEADLINE) * len(scales), title, share_y=True)
+    labels = {measure.name: measure.label for measure in next(iter(arms.values())).measures}
+    markers = dict(zip(dict.fromkeys(split_arm(name)[1] for name in arms), "os^vDPX*", strict=False))
+    for axis, (scale, measure) in zip(axes, ((scale, name) for scale in scales for name in HEADLINE), strict=True):
+        label, factor = scales[scale]
+        for name, arm in arms.items():
+            (loss, network), where = split_arm(name), sizes[name][scale] * factor
+            colour = COLOURS[LOSSES[::-2].index(loss)]
+            values = [float(seed.figures()[measure]) for seed in arm.seeds.values()]
+            axis.plot([where] * len(values), values, ".", color=colour, alpha=0.4, markersize=4)
+            axis.plot(where, np.mean(values), markers[network], color=colour, label=f"{loss}, {network}")
+        axis.set_xlabel(label)
+        axis.set_title(labels[measure], fontsize=SIZE)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=SIZE - 2)
+    return figure
+
+
+def ranking(record: Mapping[str, Mapping[str, Figures]]) -> dict[str, dict[str, float]]:
+    """Return, by measure and kind of sloppy test masks, Kendall's τ of the networks' order to that on clean masks.
+
+    Args:
+        record: Of each run its figures by kind of masks, `clean` among them.
+    """
+    from scipy.stats import kendalltau  # takes a moment to import
+
+    first = next(iter(record.values()))
+
+    def order(kind: str, measure: str) -> list[float]:
+        return [run[kind][measure] for run in record.values()]
+
+    return {
+        measure: {
+            kind: float(kendalltau(order("clean", measure), order(kind, measure)).statistic)
+            for kind in first
+            if kind != "clean"
+        }
+        for measure in first["clean"]
+    }
+
+
+def ranking_table(record: Mapping[str, Mapping[str, Figures]], title: str) -> Table:
+    """Return the table of `ranking`."""
+    found, measures = ranking(record), available_measures(further=True)
+    kinds = list(next(iter(found.values())))
+    columns = [Column("measure", "measure"), *(Column(kind, kind, "higher", 2) for kind in kinds)]
+    rows: list[dict[str, Cell]] = [{"measure": measures[name].label, **taus} for name, taus in found.items()]
+    return Table(columns, rows, title)
+
+
+def draw_labels(arms: Mapping[str, Arm], record: Mapping[str, Mapping[str, Figures]], title: str) -> Figure:
+    """Draw what sloppy masks do: those of training to each loss, those of the test to each measure's ranking.
+
+    Args:
+        arms: By `<loss>-<kind of training masks>`, `clean` among them.
+        record: Of networks tested on sloppy masks, see `ranking`; may be empty.
+        title: Stands above the panels.
+    """
+    figure, axes = plots(len(HEADLINE) + bool(record), title)
+    losses = list(dict.fromkeys(split_arm(name)[0] for name in arms))
+    kinds = list(dict.fromkeys(kind for _, kind in map(split_arm, arms) if kind != "clean"))
+    for axis, measure in zip(axes, HEADLINE, strict=False):
+        for place, loss in enumerate(losses):
+            for position, kind in enumerate(kinds):
+                if f"{loss}-{kind}" not in arms or f"{loss}-clean" not in arms:
+                    continue
+                drop = against(arms[f"{loss}-clean"], arms[f"{loss}-{kind}"])[measure]
+                where = position + 0.15 * (place - (len(losses) - 1) / 2)
+                axis.plot([where, where], drop.crossed or drop.images, color=COLOURS[place])
+                axis.plot(where, drop.value, "o", markersize=4, color=COLOURS[place], label=loss)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_xticks(range(len(kinds)), kinds)
+        label = next(each.label for each in next(iter(arms.values())).measures if each.name == measure)
+        axis.set_title(f"{label}, less that after clean masks", fontsize=SIZE)
+    _legend_once(axes[0])
+    if record:
+        found, measures = ranking(record), available_measures(further=True)
+        for place, taus in enumerate(found.values()):
+            for position, (kind, tau) in enumerate(taus.items()):
+                axes[-1].plot(tau, place + 0.12 * position, "o", markersize=4, color=COLOURS[position], label=kind)
+        axes[-1].set_yticks(range(len(found)), [measures[name].label for name in found], fontsize=SIZE - 2)
+        axes[-1].invert_yaxis()
+        axes[-1].set_title(f"τ of {len(record)} networks' order, sloppy test masks", fontsize=SIZE)
+        _legend_once(axes[-1])
+    return figure
+
+
+def filter_table(record: Mapping[str, Mapping[str, Figures]], title: str) -> Table:
+    """Return the table of maps as they are and after post-processing, means over the seeds of each experiment.
+
+    Args:
+        record: Of each run, `<experiment>/<data>/seed<k>`, its figures by way.
+        title: Stands above the table.
+    """
+    measures, ways = available_measures(further=True), list(next(iter(record.values())))
+    shown = [measures[name] for name in SHOWN if name in record[next(iter(record))][ways[0]]]
+    columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "maps"), *columns_of(shown, 3)]
+    experiments: dict[str, list[Mapping[str, Figures]]] = {}
+    for run, each in record.items():
+        experiments.setdefault(run.rpartition("/")[0], []).append(each)
+    rows: list[dict[str, Cell]] = []
+    for name, runs in experiments.items():
+        for way in ways:
+            means = {measure.name: float(np.mean([run[way][measure.name] for run in runs])) for measure in shown}
+            rows.append({"run": name, "seeds": len(runs), "way": way, **means})
+    return Table(columns, rows, title)
+
+
+def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figure:
+    """Draw how the locally adaptive loss fares over its exponent, a line per window; its variants as named dots.
+
+    Args:
+        runs: Arm, learning rate and figures, as for `validation_table`; arms are called `window-3-k-2` and perhaps on.
+        title: Stands above the panels.
+    """
+    wanted = ("iou", "boundary_f", "spurious")
+    measures = [measure for name, measure in available_measures(further=True).items() if name in wanted]
+    measures = [measure for measure in measures if measure.name in runs[0][2]]
+    figure, axes = plots(len(measures), title)
+    found = [(re.fullmatch(r"window-(\d+)-k-(\d+)-?(.*)", arm), figures) for arm, _, figures in runs]
+    settings = [(int(each[1]), int(each[2]), each[3], figures) for each, figures in found if each]
+    for axis, measure in zip(axes, measures, strict=True):
+        for place, window in enumerate(sorted({window for window, *_ in settings})):
+            own = [(k, variant, figures[measure.name]) for each, k, variant, figures in settings if each == window]
+            line = sorted((k, value) for k, variant, value in own if not variant)
+            axis.plot(*zip(*line, strict=True), "o-", markersize=4, color=COLOURS[place], label=f"window {window}")
+            for k, variant, value in own:
+                if variant:
+                    axis.plot(k, value, "x", color=COLOURS[place])
+                    axis.annotate(f" {variant}", (k, value), fontsize=SIZE - 3)
+        axis.set_xlabel("exponent k")
+        axis.set_title(measure.describe(), fontsize=SIZE)
+    axes[0].legend(fontsize=SIZE - 2)
+    return figure
+
+
+def by_rule(gains: Array) -> dict[str, int]:
+    """Choose images by a rule rather than by taste: at the 10th, 50th and 90th percentile of the gain, and the worst.
+
+    Args:
+        gains: Of each image, what one arm gains over another, (N,); those that are NaN are left out.
+
+    Returns:
+        What each is called, and its place.
+    """
+    order = [int(place) for place in np.argsort(gains) if not np.isnan(gains[place])]
+    return {
+        "worst": order[0],
+        **{f"{share}th percentile": order[round(share / 100 * (len(order) - 1))] for share in (10, 50, 90)},
+    }
+
+
+def _legend_once(axis: Axes) -> None:
+    """Add a legend that names each of the equally labelled things once."""
+    handles, labels = axis.get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    axis.legend(named.values(), named, fontsize=SIZE - 2)
 
 
 def fill(text: str, tables: Mapping[str, str]) -> str:

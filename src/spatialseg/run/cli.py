@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import warnings
@@ -17,6 +18,7 @@ import yaml
 from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -127,6 +129,8 @@ class Parser(LightningArgumentParser):
         if unknown := re.search(r"unrecognized arguments: --([\w.]+)", message):
             options = [option.lstrip("-") for option in self._option_string_actions]
             message += did_you_mean(unknown[1], options)
+        elif "does not accept option" in message:
+            message += "; a configuration of an older version may still say so: take it out there"
         # Parsers of classes within the command line have another name, and no options to show.
         _fail(
             message + (f"\nAll options: {self.prog.replace(' [options]', '')} --help" if PROGRAM in self.prog else "")
@@ -432,10 +436,9 @@ class RunCLI(LightningCLI):
     def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Train, validate and test the best checkpoint, write what came out and show it."""
         trainer, folder = self.trainer, self.folder
-        if self._settings.compile:
-            model.network.compile()
         self._announce(model)
         with self._nothing_left():
+            self._compile(model)
             if folder and self.last and trainer.is_global_zero:
                 check_room(folder, model)
             path = options["ckpt_path"] or (folder.last if folder and self.loaded else None)
@@ -445,9 +448,10 @@ class RunCLI(LightningCLI):
                 if trainer.fit_loop.epoch_loop.total_batch_idx >= 0 or isinstance(error, DataError | RunError):
                     raise
                 raise RunError(str(error).strip()) from error  # before the first step: what Lightning checks only then
-            except NonFiniteLossError as error:
+            except (NonFiniteLossError, OSError) as error:
                 if folder and folder.last.exists():
-                    raise RunError(f"{error}; the last whole epoch is in {folder.last}") from error
+                    onward = "" if isinstance(error, NonFiniteLossError) else f"; to go on: fit --resume {folder}"
+                    raise RunError(f"{error}; the last whole epoch is in {folder.last}{onward}") from error
                 raise
             if self._shares and trainer.is_global_zero:
                 self._shares.table().print()
@@ -476,14 +480,25 @@ class RunCLI(LightningCLI):
     def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Score a checkpoint, write what came out and show it."""
         options["weights_only"] = True
-        if self._settings.compile:
-            model.network.compile()
         with self._nothing_left():
+            self._compile(model)
             getattr(self.trainer, str(self.subcommand))(model, datamodule=datamodule, **options)
         if self.folder:
             self._finish(self.folder, {"checkpoint": options["ckpt_path"]})
 
     validate = test
+
+    def _compile(self, task: SegmentationTask) -> None:
+        """Compile the network, if that is asked for and can be done."""
+        if not self._settings.compile:
+            return
+        compilers = (os.environ.get("CXX") or "g++", "c++", "clang++")
+        if isinstance(self.trainer.accelerator, CPUAccelerator) and not any(map(shutil.which, compilers)):
+            raise RunError(
+                f"--compile needs a C++ compiler on a CPU, and there is none of {', '.join(dict.fromkeys(compilers))}; "
+                "install one, name it in CXX, or leave --compile out"
+            )
+        task.network.compile()
 
     def _announce(self, task: SegmentationTask) -> None:
         settings = self._settings

@@ -71,7 +71,9 @@ class MetricsFile(Logger):
     @rank_zero_only
     def _keep(self, steps: int) -> None:
         if self.path.exists():
-            self._rewrite([row for row in self._read() if int(row["step"]) < steps])
+            # A row that was cut short, on a full disk, ends before its last column.
+            whole = (row for row in self._read() if None not in row.values())
+            self._rewrite([row for row in whole if int(row["step"]) < steps])
 
     def _read(self) -> list[Mapping[str, Any]]:
         with self.path.open(newline="") as file:

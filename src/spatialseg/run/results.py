@@ -23,7 +23,7 @@ def show(title: str, values: Mapping[str, float | None], folder: RunFolder) -> N
         values: Measures under the names of the logs.
         folder: Of the run.
     """
-    measures = available_measures()
+    measures = available_measures(further=True)
     rows: list[dict[str, str | int | float | None]] = []
     for name, value in values.items():
         measure = measures.get(name.partition("/")[2])

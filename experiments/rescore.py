@@ -1,0 +1,142 @@
+"""Score trained networks once more on the images of their data set: on sloppy test masks, or after post-processing.
+
+    python experiments/rescore.py ranking networks-bce-lite0-light/ecssd/seed0 ...
+    python experiments/rescore.py filter saliency-bce/ecssd saliency-bce-to-wfb/ecssd
+
+A run is a folder, or a name as `spatialseg compare` takes it; all that is needed of it is its checkpoint.
+`ranking` scores each network against clean test masks and against those of every kind of `SloppyMasks`.
+`filter` smooths each map along its photograph's edges with a guided filter (He, Sun, Tang, PAMI 2013; that of kornia,
+`pip install kornia`): its radius, its ε and the threshold are chosen on the validation images by the weighted F-measure
+of masks. Of the dense CRF there is no kept package: those on PyPI were last released in 2018 to 2021.
+Figures go to experiments/results/rescored/<what>.json, beside those of other runs; `make tables` shows them.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+import spatialseg
+from spatialseg.compare import make_source
+from spatialseg.conventions import Conventions
+from spatialseg.data.sloppy import KINDS, SloppyMasks
+from spatialseg.data.source import Sample, Source, Split
+from spatialseg.evidence import DIGITS, EXPERIMENTS
+from spatialseg.functional.dispatch import one_thread
+from spatialseg.metrics.images import count_image, scores_of
+from spatialseg.run.folder import RunFolder, find_runs
+from spatialseg.scores import Scores
+from spatialseg.task import CUTS
+
+RADII, EPSILONS = (4, 8, 16), (1e-4, 1e-3, 1e-2)
+Predicted = list[tuple[Sample, NDArray[np.float32]]]
+
+
+def main() -> None:
+    """Score the runs and write their figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("ranking", "filter"))
+    parser.add_argument("run", nargs="+")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
+    parser.add_argument("--out", type=Path, default=EXPERIMENTS / "results" / "rescored", help="folder of the record")
+    options = parser.parse_args()
+    ways = {"ranking": on_sloppy_masks, "filter": after_filter}[options.what]
+    path = options.out / f"{options.what}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    found = [run for name in options.run for run in find_runs(name, options.runs)]
+    for run in track(found, options.what):
+        figures = {way: {k: round(v, DIGITS) for k, v in values.items()} for way, values in ways(run)}
+        record[f"{run.experiment}/{run.data}/seed{run.seed}"] = figures
+        path.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
+    print("Written to", path)
+
+
+def on_sloppy_masks(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the figures of a run against each kind of test masks."""
+    source = source_of(run)
+    predicted = predict(run, source, "test")
+    cut = run.read_summary()["cut"]
+    conventions = Conventions(cuts=(cut,), cut=cut)
+    yield "clean", score(predicted, conventions).figures()
+    for kind in KINDS:
+        spoil = SloppyMasks(source, kind).spoil  # type: ignore[arg-type]
+        sloppy = [
+            ({**sample, "mask": spoil(sample["mask"].as_subclass(Tensor), place)}, probability)
+            for place, (sample, probability) in enumerate(predicted)
+        ]
+        yield kind, score(sloppy, conventions).figures()
+
+
+def after_filter(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the figures of a run's maps as they are, and filtered as suits the validation images best."""
+    source = source_of(run)
+    validation, test = predict(run, source, "val"), predict(run, source, "test")
+    conventions = Conventions(cuts=CUTS)
+
+    def tuned(smooth: Callable[[Predicted], Predicted]) -> tuple[float, Conventions]:
+        curve = np.nan_to_num(score(smooth(validation), conventions).mean_curve("weighted_f"))
+        return float(curve.max()), replace(conventions, cut=CUTS[int(curve.argmax())])
+
+    plain, chosen = tuned(lambda maps: maps)
+    yield "as it is", {**score(test, chosen).figures(), "validated": plain}
+    tried = {each: tuned(lambda maps, each=each: filtered(maps, *each)) for each in grid()}
+    best = max(tried, key=lambda each: tried[each][0])
+    extra = {"validated": tried[best][0], "radius": float(best[0]), "epsilon": best[1]}
+    yield "filtered", {**score(filtered(test, *best), tried[best][1]).figures(), **extra}
+
+
+def grid() -> Iterator[tuple[int, float]]:
+    """Yield radius and ε of each filter tried."""
+    yield from ((radius, epsilon) for radius in RADII for epsilon in EPSILONS)
+
+
+def filtered(maps: Predicted, radius: int, epsilon: float) -> Predicted:
+    """Return probabilities that follow the edges of their photographs."""
+    from kornia.filters import guided_blur
+
+    smooth = []
+    for sample, probability in maps:
+        image = sample["image"].as_subclass(Tensor)[None].float() / 255
+        values = guided_blur(image, torch.from_numpy(probability)[None, None], 2 * radius + 1, epsilon)
+        smooth.append((sample, values[0, 0].clamp(0, 1).numpy()))
+    return smooth
+
+
+def source_of(run: RunFolder) -> Source:
+    """Return the data set of a run, its masks as they are."""
+    source = make_source(run.read_config()["data"])
+    return source.source if isinstance(source, SloppyMasks) else source
+
+
+def predict(run: RunFolder, source: Source, split: Split) -> Predicted:
+    """Return the samples of a split with their foreground probabilities, (H, W)."""
+    model = spatialseg.load(run.path)
+    samples = source.dataset(split)
+    chosen = (samples[place] for place in range(len(samples)))  # type: ignore[arg-type]
+    return [(sample, model.probabilities(sample["image"].as_subclass(Tensor))) for sample in chosen]
+
+
+def score(maps: Predicted, conventions: Conventions) -> Scores:
+    """Score maps against the masks of their samples."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool, one_thread():
+        counts = pool.map(
+            lambda pair: count_image(
+                pair[0]["name"], torch.from_numpy(pair[1]), pair[0]["mask"].as_subclass(Tensor), conventions
+            ),
+            maps,
+        )
+        return scores_of(list(counts), conventions)
+
+
+if __name__ == "__main__":
+    main()
