@@ -188,5 +188,6 @@ def mean_of_known(values: Array, weights: Array | None = None) -> Array:
     with np.errstate(invalid="ignore"):
         if known.all():  # half the time
             total = weights.sum(axis=-1)
-            return np.tensordot(weights, values, 1) / total.reshape(total.shape + (1,) * (values.ndim - 1))
+            means: Array = np.tensordot(weights, values, 1) / total.reshape(total.shape + (1,) * (values.ndim - 1))
+            return means
         return np.tensordot(weights, np.where(known, values, 0), 1) / np.tensordot(weights, known, 1)

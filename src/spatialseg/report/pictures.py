@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -70,7 +71,7 @@ def draw_measures(
     """
     figure = Figure((8.4, 3.8), layout="constrained")
     figure.suptitle(title, fontsize=SIZE + 1)
-    left, right = figure.add_subplot(121, projection="polar"), figure.add_subplot(122)
+    left, right = cast(PolarAxes, figure.add_subplot(121, projection="polar")), figure.add_subplot(122)
     names = list(next(iter(figures.values())))
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
     for (name, values), colour in zip(figures.items(), cycle(COLOURS), strict=False):
