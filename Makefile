@@ -10,8 +10,9 @@ TABLE ?= saliency
 RUN ?= $(EXP)/$(DATA)
 OUT ?= predictions
 FORMAT ?= onnx
+ANY ?=
 
-KNOWN := EXP DATA SEED DEVICES RESUME RUN RUNS IN OUT FORMAT TABLE PRED GT HOURS ARGS PYTHON SHELL
+KNOWN := EXP DATA SEED DEVICES RESUME RUN RUNS IN OUT FORMAT TABLE PRED GT HOURS ANY ARGS PYTHON SHELL
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN = $(filter-out $(KNOWN) -*-%,$(GIVEN))
 $(if $(UNKNOWN),$(error There is no variable $(UNKNOWN). There are: $(filter-out SHELL,$(KNOWN))))
@@ -23,7 +24,7 @@ TABLES = $(patsubst experiments/tables/%.yaml,%,$(wildcard experiments/tables/*.
 DATASETS = $(patsubst experiments/data/%.yaml,%,$(wildcard experiments/data/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .known train test test-examples lint predict export score compare leet sync notebook evidence tables bench bench-train fidelity chaos soak clean
+.PHONY: help setup .known train test test-examples test-matrix lint predict export score compare leet sync notebook evidence tables bench bench-train fidelity chaos soak clean
 
 help: ## Print this list
 	@echo "Usage: make TARGET [VARIABLE=...]"
@@ -41,6 +42,7 @@ help: ## Print this list
 	@echo "  FORMAT of an export, now $(FORMAT); there are: onnx torch smp"
 	@echo "  TABLE  table of evidence, now $(TABLE); there are: $(TABLES)"
 	@echo "  PRED   folder of maps to score against the masks in GT"
+	@echo "  ANY    packages of which make test-matrix takes any version instead of the oldest, such as torch"
 	@echo "  HOURS  how long make soak trains, now $(HOURS)"
 	@echo '  ARGS   goes to the command line as it is, e.g. ARGS="--trainer.max_epochs=2"'
 	@echo "  PYTHON interpreter that makes .venv, now $(PYTHON)"
@@ -72,6 +74,19 @@ test-examples: $(STAMP) ## Run all examples, in an environment that adds MONAI a
 	@echo "import site; site.addsitedir('$$($(BIN)/python $(SITE))')" > "$$($(EXAMPLES)/bin/python $(SITE))/spatialseg.pth"
 	@$(EXAMPLES)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[examples]'
 	@$(EXAMPLES)/bin/python -m pytest -n 0 tests/test_examples.py $(ARGS)
+
+MATRIX := .venv/matrix
+test-matrix: $(STAMP) ## Run the tests on the wheel with the oldest and the newest dependencies, in environments of their own
+	@rm -rf $(MATRIX) && mkdir $(MATRIX) && touch $(MATRIX)/newest.txt
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(MATRIX) .
+	@sed -nE '/^(dependencies|train) = /,/^\]/s/^ +"([a-z-]+)(\[[a-z]+\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml | grep -vE '^($(subst $() ,|,$(strip $(ANY))))==' > $(MATRIX)/oldest.txt
+	@set -e; wheel=$$(ls $$PWD/$(MATRIX)/*.whl); for each in oldest newest; do \
+		$(PYTHON) -m venv $(MATRIX)/$$each; bin=$$PWD/$(MATRIX)/$$each/bin; \
+		install="$$bin/python -m pip install --quiet --disable-pip-version-check --constraint $(MATRIX)/$$each.txt"; \
+		echo "$$each, without extras"; $$install "$$wheel"; \
+		(cd $(MATRIX); $$bin/spatialseg losses >/dev/null; $$bin/spatialseg score --help >/dev/null; $$bin/python $(CURDIR)/examples/pytorch_loop.py); \
+		echo "$$each, with all"; $$install "$$wheel[dev]"; \
+		$$bin/python -m pytest -n 2 --dist loadscope $(ARGS); done
 
 lint: $(STAMP) ## Check style and types only
 	@$(BIN)/ruff check .

@@ -10,7 +10,7 @@ __all__ = ["load"]
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - only who loads a network needs the libraries of networks
     if name == "load":
-        from spatialseg.inference.model import load
+        from spatialseg.extras import import_extra
 
-        return load
+        return import_extra("spatialseg.inference.model").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

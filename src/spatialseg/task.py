@@ -179,7 +179,7 @@ class SegmentationTask(LightningModule):
         """
         native: dict[int, Tensor] = {}
         for alike, logits in self._alike(batch):
-            native |= zip(alike, torch.split(logits, 1), strict=True)
+            native |= zip(alike, logits.unsqueeze(1), strict=True)
         return [native[index] for index in range(len(native))]
 
     def _alike(self, batch: dict[str, Any]) -> Iterator[tuple[list[int], Tensor]]:
@@ -246,7 +246,7 @@ class SegmentationTask(LightningModule):
                     self._count(names[index], probability, masks[index])
             else:
                 self.val_metrics.update(probabilities, torch.stack([masks[index] for index in alike]))
-            for index, one in zip(alike, torch.split(logits, 1), strict=True):
+            for index, one in zip(alike, logits.unsqueeze(1), strict=True):
                 # Each by itself: a loss over a batch as a whole would depend on which images meet in one.
                 found[index] = one, self.loss.terms(one, masks[index][None])
         images = [found[index] for index in range(len(names))]

@@ -174,12 +174,11 @@ def test_inspection_equals_the_definitions(drawn):
     )
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
-    _, unsound = maps._inspect_by_kernel(prediction, found[0])
-    assert torch.equal(unsound, maps._inspect_by_tensors(prediction, found[0])[1])
-    if prediction.dtype is not torch.uint8:
-        prediction = prediction.clamp(0, 1).nan_to_num()
-    both = (inspect(prediction, found[0], True)[0] for inspect in (maps._inspect_by_kernel, maps._inspect_by_tensors))
-    assert torch.equal(*both)
+    inspections = maps._inspect_by_kernel, maps._inspect_by_tensors
+    sound = prediction if prediction.dtype is torch.uint8 else prediction.clamp(0, 1).nan_to_num()
+    for stretches in (True, False):
+        assert torch.equal(*(inspect(prediction, found[0], stretches)[1] for inspect in inspections))
+        assert torch.equal(*(inspect(sound, found[0], stretches)[0] for inspect in inspections))
 
 
 def test_nan_is_passed_on():
@@ -200,7 +199,7 @@ def test_operators_are_sound():
     categories = pooling._categories(labels, 1, 2)
     for op, arguments in (
         (maps.sort_out, (labels, 2)),
-        (maps.inspect, (source, mask)),
+        (maps.inspect, (source, mask, True)),
         (weighted_f._published_counts, (source, scale, mask)),
         (weighted_f._local_counts, (source, mask, None, [0.2, 0.6, 0.2])),
         (pooling._pool, (source[:, None], *categories, [1.0] * 9, 1)),

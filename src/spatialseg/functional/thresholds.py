@@ -81,8 +81,8 @@ def _reached_counts_by_tensors(source: Tensor, scale: Tensor, mask: Tensor) -> T
     counts = torch.zeros(len(mask) * 3 * 257, dtype=torch.int64, device=mask.device)
     for level, amount in (((prediction * 255).long(), torch.ones_like(places)), (256, reaches.long())):
         counts.scatter_add_(0, (places + level).flatten(), amount.flatten())
-    levels, adaptive = counts.view(-1, 3, 257)[:, :2].split([256, 1], dim=2)
-    return torch.cat([levels.flip(-1).cumsum(dim=-1).flip(-1), adaptive], dim=2)
+    counts = counts.view(-1, 3, 257)[:, :2]
+    return torch.cat([counts[..., :256].flip(-1).cumsum(dim=-1).flip(-1), counts[..., 256:]], dim=-1)
 
 
 def _reached_counts_by_kernel(source: Tensor, scale: Tensor, mask: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ def grey_png(levels: NDArray[np.uint8]) -> bytes:
     rows[:, 1:] = np.diff(levels, axis=0, prepend=np.uint8(0))
     packer = zlib.compressobj(FAST["compress_level"], strategy=FAST["compress_type"])
     header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey, not interlaced
-    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows) + packer.flush()), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.data) + packer.flush()), (b"IEND", b""))
     packed = (
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )

@@ -61,10 +61,11 @@ def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Itera
     body += _section("Seeds", _SEEDS, _grid(_seeds(arms)) + _tables([_each_run(entries)], "Each run"))
     body += _section("Over thresholds", "", _grid(_curves(arms)))
     plots = [_scatter(arms[0], arm, i) for i, arm in enumerate(arms[1:], 1)]
-    body += _section("Image by image", _IMAGES, _grid([*plots, _sizes(arms), _boxes(arms)]))
+    line = "Above the dashed line the baseline is beaten. " if plots else ""
+    body += _section("Image by image", _IMAGES + line + _SPREAD, _grid([*plots, _sizes(arms), _boxes(arms)]))
     shown = "".join(map(_example, examples))
     shown = f'<div class="examples">{shown}</div>' if shown else ""
-    where, order = "Worst and best", ""
+    where, order = "Worst and best", "First the worst images, then the best. "
     if len(arms) > 1:
         where = "Where they disagree most"
         order = f"First where {arms[-1].name} loses most against {arms[0].name}, then where it gains most. "
@@ -81,10 +82,10 @@ def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Itera
 
 _FOREST = "Dot: difference of the means over seeds. Thick: 95 % over images. Thin: 95 % over seeds and images."
 _SEEDS = "A dot per seed; the line is the 95 % interval over images, and over seeds where there are several."
-_IMAGES = (
-    "A dot per test image, means over seeds; above the dashed line the baseline is beaten. Against the size of the "
-    "object: means of five groups of equally many images, with 95 % intervals. Spread: median, quartiles, and from the "
-    "5th to the 95th percentile."
+_IMAGES = "A dot per test image, means over seeds. "
+_SPREAD = (
+    "Against the size of the object: means of five groups of equally many images, with 95 % intervals. Spread: median, "
+    "quartiles, and from the 5th to the 95th percentile."
 )
 _TRAINING = "A line per run. Losses of another kind are no better or worse for being lower."
 _EXAMPLES = (

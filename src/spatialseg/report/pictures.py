@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.projections.polar import PolarAxes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -69,14 +71,19 @@ def draw_measures(
     """
     figure = Figure((8.4, 3.8), layout="constrained")
     figure.suptitle(title, fontsize=SIZE + 1)
-    left, right = figure.add_subplot(121, projection="polar"), figure.add_subplot(122)
+    left, right = cast(PolarAxes, figure.add_subplot(121, projection="polar")), figure.add_subplot(122)
     names = list(next(iter(figures.values())))
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
     for (name, values), colour in zip(figures.items(), cycle(COLOURS), strict=False):
         around = [*values.values(), next(iter(values.values()))]
         left.plot([*angles, 0], around, color=colour, label=name, linewidth=1.2)
     left.set_xticks(angles, names, fontsize=SIZE - 1)
-    left.set_rlabel_position(90 / len(names))
+    left.set_rlabel_position(180 / len(names))
+    # Methods lie near each other: the middle of the radar is a little below the lowest figure, not 0.
+    lowest = np.nanmin([list(values.values()) for values in figures.values()])
+    left.set_rmin(max(0.0, np.floor(10 * lowest - 1) / 10))
+    left.yaxis.set_major_locator(MaxNLocator(4))
+    left.tick_params(axis="x", pad=5)
     left.tick_params(axis="y", labelsize=SIZE - 2)
     known = [values[~np.isnan(values)] for values in images.values()]
     boxes = right.boxplot(known[::-1], orientation="horizontal", widths=0.6, whis=(5, 95), sym="", patch_artist=True)
