@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from spatialseg.metrics import available_measures, register_measure, registry, saliency_metrics
-from spatialseg.metrics.registry import ImageValues, Measuring
+from spatialseg.metrics.registry import Measuring
 from spatialseg.score import main, score
 from spatialseg.scores import Measure
 
@@ -16,15 +16,13 @@ from spatialseg.scores import Measure
 class Contrast(Measuring):
     """The mean of the foreground less the mean of the background; no value where there is no foreground."""
 
-    @staticmethod
-    def count(maps, conventions):
+    def count(self, maps, conventions):
         return torch.stack(
             [(maps.prediction * part).sum((1, 2)) / part.sum((1, 2)) for part in (maps.mask == 1, maps.mask == 0)], 1
         )
 
-    @staticmethod
-    def values(counts, conventions):
-        return ImageValues({"contrast": counts[:, 0] - counts[:, 1]})
+    def values(self, counts, conventions):
+        return {"contrast": counts[:, 0] - counts[:, 1]}
 
 
 @pytest.fixture

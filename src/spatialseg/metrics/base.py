@@ -25,7 +25,7 @@ class ImageMean(Metric):
     them: keep the metric, and what it is updated with, on the CPU.
 
     Args:
-        measuring: The registered class: what is counted in an image, and what follows.
+        measuring: The family: what is counted in an image, and what follows.
         conventions: How to score.
         classes: 1 for a foreground map; C > 1 for classes.
         average: Of several classes the mean over those that have a value (`"macro"`), or a value for each (`"none"`).
@@ -49,7 +49,7 @@ class ImageMean(Metric):
 
     def __init__(
         self,
-        measuring: type[Measuring],
+        measuring: Measuring,
         conventions: Conventions = DEFAULT,
         classes: int = 1,
         average: str = "macro",
@@ -72,7 +72,9 @@ class ImageMean(Metric):
         # `torchmetrics.MetricCollection` lets metrics share their states when these have the same names and are equal
         # after the first batch, which a perfect first prediction makes them. So each has one, always 0, whose name
         # tells its arguments.
-        told = zlib.crc32(repr((type(self).__name__, measuring.__name__, classes, *astuple(conventions))).encode())
+        told = zlib.crc32(
+            repr((type(self).__name__, type(measuring).__name__, classes, *astuple(conventions))).encode()
+        )
         self.add_state(f"of_{told:08x}", torch.zeros(()), dist_reduce_fx="sum")
 
     @property
@@ -128,9 +130,8 @@ class ImageMean(Metric):
 
     def _values(self, maps: Maps) -> Tensor:
         """Return the values of each map, (N·C, values)."""
-        columns, curves = self.measuring.values(self.measuring.count(maps, self.conventions), self.conventions)
-        values = [columns[name][:, None] for name in self.names]
-        return torch.cat([*values, *(curves[name] for name in self.measuring.curves)], dim=1)
+        values = self.measuring.values(self.measuring.count(maps, self.conventions), self.conventions)
+        return torch.column_stack([values[name] for name in (*self.names, *self.measuring.curves)])
 
     def _add(self, values: Tensor) -> None:
         """Add the values of the classes of some images, (N·C, values)."""

@@ -7,16 +7,8 @@ from torch import Tensor
 
 from spatialseg.conventions import Conventions
 from spatialseg.functional.iou import intersection_and_union
+from spatialseg.metrics import measures
 from spatialseg.metrics.base import ImageMean
-from spatialseg.metrics.measures import (
-    AbsoluteError,
-    BoundaryF,
-    BoundaryOverlap,
-    EnhancedAlignment,
-    Overlap,
-    SaliencyF,
-    Structure,
-)
 
 
 class StructureMeasure(ImageMean):
@@ -35,7 +27,8 @@ class StructureMeasure(ImageMean):
     def __init__(
         self, alpha: float = 0.5, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
-        super().__init__(Structure, Conventions(alpha=alpha, normalize=normalize, ignore_index=ignore_index), **kwargs)
+        conventions = Conventions(alpha=alpha, normalize=normalize, ignore_index=ignore_index)
+        super().__init__(measures.Structure(), conventions, **kwargs)
 
 
 class EnhancedAlignmentMeasure(ImageMean):
@@ -51,7 +44,8 @@ class EnhancedAlignmentMeasure(ImageMean):
     """
 
     def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:
-        super().__init__(EnhancedAlignment, Conventions(normalize=normalize, ignore_index=ignore_index), **kwargs)
+        conventions = Conventions(normalize=normalize, ignore_index=ignore_index)
+        super().__init__(measures.EnhancedAlignment(), conventions, **kwargs)
 
 
 class SaliencyFMeasure(ImageMean):
@@ -74,7 +68,7 @@ class SaliencyFMeasure(ImageMean):
         self, beta2: float = 0.3, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         conventions = Conventions(curve_beta2=beta2, normalize=normalize, ignore_index=ignore_index)
-        super().__init__(SaliencyF, conventions, **kwargs)
+        super().__init__(measures.SaliencyF(), conventions, **kwargs)
 
 
 class MeanAbsoluteError(ImageMean):
@@ -91,7 +85,8 @@ class MeanAbsoluteError(ImageMean):
     higher_is_better = False
 
     def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:
-        super().__init__(AbsoluteError, Conventions(normalize=normalize, ignore_index=ignore_index), **kwargs)
+        conventions = Conventions(normalize=normalize, ignore_index=ignore_index)
+        super().__init__(measures.AbsoluteError(), conventions, **kwargs)
 
 
 class MeanIoU(ImageMean):
@@ -118,14 +113,8 @@ class MeanIoU(ImageMean):
         validate_args: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            Overlap,
-            Conventions(threshold=threshold, ignore_index=ignore_index),
-            classes,
-            average,
-            validate_args,
-            **kwargs,
-        )
+        conventions = Conventions(threshold=threshold, ignore_index=ignore_index)
+        super().__init__(measures.Overlap(), conventions, classes, average, validate_args, **kwargs)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count a batch.
@@ -160,7 +149,7 @@ class BoundaryIoU(ImageMean):
         self, threshold: float = 0.5, dilation_ratio: float = 0.02, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         conventions = Conventions(threshold=threshold, dilation_ratio=dilation_ratio, ignore_index=ignore_index)
-        super().__init__(BoundaryOverlap, conventions, **kwargs)
+        super().__init__(measures.BoundaryOverlap(), conventions, **kwargs)
 
 
 class BoundaryFMeasure(ImageMean):
@@ -177,4 +166,4 @@ class BoundaryFMeasure(ImageMean):
         self, threshold: float = 0.5, tolerance_ratio: float = 0.008, ignore_index: int | None = 255, **kwargs: Any
     ) -> None:
         conventions = Conventions(threshold=threshold, tolerance_ratio=tolerance_ratio, ignore_index=ignore_index)
-        super().__init__(BoundaryF, conventions, **kwargs)
+        super().__init__(measures.BoundaryF(), conventions, **kwargs)

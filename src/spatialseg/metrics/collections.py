@@ -8,7 +8,7 @@ from torchmetrics import Metric, MetricCollection
 from spatialseg.conventions import Conventions
 from spatialseg.metrics.base import ImageMean
 from spatialseg.metrics.classes import MeanIoU
-from spatialseg.metrics.registry import IMAGE_MEAN, Measuring, measuring_classes
+from spatialseg.metrics.registry import IMAGE_MEAN, Measuring, families
 from spatialseg.metrics.weighted_f import WeightedFMeasure
 
 EVERY_EPOCH = ("weighted_f", "mae", "iou")
@@ -22,9 +22,9 @@ def saliency_metrics(full: bool = False, ignore_index: int | None = 255, **kwarg
         ignore_index: Target value of the pixels that take no part.
         kwargs: Further arguments of every measure, such as `validate_args`.
     """
-    named = ((cls.measures[0].name, cls) for cls in measuring_classes() if cls.metric)
-    chosen = {name: cls for name, cls in named if full or name in EVERY_EPOCH}
-    return MetricCollection({name: _metric(cls, ignore_index, kwargs) for name, cls in chosen.items()})
+    named = {each.measures[0].name: each for each in families() if each.metric}
+    chosen = named if full else EVERY_EPOCH
+    return MetricCollection({name: _metric(named[name], ignore_index, kwargs) for name in chosen})
 
 
 def segmentation_metrics(classes: int, ignore_index: int | None = 255, **kwargs: Any) -> MetricCollection:
@@ -43,8 +43,8 @@ def segmentation_metrics(classes: int, ignore_index: int | None = 255, **kwargs:
     )
 
 
-def _metric(measuring: type[Measuring], ignore_index: int | None, kwargs: dict[str, Any]) -> Metric:
-    """Make the metric that a class is registered with."""
+def _metric(measuring: Measuring, ignore_index: int | None, kwargs: dict[str, Any]) -> Metric:
+    """Make the metric that a family is registered with."""
     if measuring.metric == IMAGE_MEAN:
         return ImageMean(measuring, Conventions(ignore_index=ignore_index), **kwargs)
     metric: Metric = resolve_name(measuring.metric)(ignore_index=ignore_index, **kwargs)

@@ -11,7 +11,7 @@ from torch import Tensor
 from spatialseg.conventions import DEFAULT, Conventions
 from spatialseg.functional.maps import as_maps
 from spatialseg.functional.one_vs_rest import maps_of_classes
-from spatialseg.metrics.registry import Measuring, OfClasses, measuring_classes
+from spatialseg.metrics.registry import Measuring, OfClasses, families
 from spatialseg.scores import FACTS, Array, Scores, mean_of_known
 
 AT_ONCE = 64  # images whose measures are computed together, which takes little longer than for one
@@ -27,7 +27,7 @@ class ImageCounts(NamedTuple):
     foreground: float
     """Share of foreground, of all classes but the first."""
     counts: list[Tensor]
-    """What each registered class that is taken counts: (1, ...), or a row per class."""
+    """What each family that is taken counts: (1, ...), or a row per class."""
 
 
 def count_image(
@@ -54,7 +54,7 @@ def count_image(
     if classes > 1:
         winner = prediction.argmax(dim=1) == torch.arange(classes, device=target.device).view(-1, 1, 1)
         kinds["hard"] = as_maps(winner.float(), soft[1], ignore_index=conventions.ignore_index)
-    counts = [cls.count(kinds[cls.of_classes], conventions) for cls in _taken(classes, conventions)]
+    counts = [each.count(kinds[each.of_classes], conventions) for each in _taken(classes, conventions)]
     foreground = maps.foreground[1:] if classes > 1 else maps.foreground
     pixels = target.numel() if maps.valid is None else int(maps.valid[0].sum())
     height, width = target.shape[1:]
@@ -79,9 +79,9 @@ def scores_of(
     return Scores.merge(parts)
 
 
-def _taken(classes: int, conventions: Conventions) -> list[type[Measuring]]:
-    """Return the classes of measures that are taken."""
-    return [cls for cls in measuring_classes(conventions.further) if classes == 1 or cls.of_classes]
+def _taken(classes: int, conventions: Conventions) -> list[Measuring]:
+    """Return the families of measures that are taken."""
+    return [each for each in families(conventions.further) if classes == 1 or each.of_classes]
 
 
 def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: Sequence[str]) -> Scores:
@@ -90,11 +90,10 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
     columns: dict[str, Array] = {}
     curves: dict[str, Array] = {}
     taken = _taken(classes, conventions)
-    for cls, counts in zip(taken, zip(*(image.counts for image in images), strict=True), strict=True):
-        values = cls.values(torch.cat(counts), conventions)
-        columns |= {name: value.numpy() for name, value in values.columns.items()}
-        curves |= {name: value.numpy() for name, value in values.curves.items()}
-    measures = tuple(measure for cls in taken for measure in cls.measures if measure.name in columns)
+    for family, counts in zip(taken, zip(*(image.counts for image in images), strict=True), strict=True):
+        for name, value in family.values(torch.cat(counts), conventions).items():
+            (columns if value.ndim == 1 else curves)[name] = value.numpy()
+    measures = tuple(measure for family in taken for measure in family.measures if measure.name in columns)
     if classes > 1:
         columns = _by_class(columns, {measure.name for measure in measures}, class_names)
     settings = asdict(conventions) | {

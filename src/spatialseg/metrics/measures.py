@@ -6,14 +6,9 @@ import torch
 from torch import Tensor
 
 from spatialseg.conventions import Conventions
+from spatialseg.functional import boundary
 from spatialseg.functional.alignment import alignment_from_counts
 from spatialseg.functional.arrays import stack, tensor
-from spatialseg.functional.boundary import (
-    boundary_f_from_counts,
-    boundary_iou_from_counts,
-    boundary_region_counts_of,
-    contour_counts_of,
-)
 from spatialseg.functional.dispatch import quick
 from spatialseg.functional.error import mean_absolute_error_of
 from spatialseg.functional.fragments import spurious_components_of
@@ -25,7 +20,7 @@ from spatialseg.functional.size_invariant import size_invariant_error_of, size_i
 from spatialseg.functional.structure import quadrant_sums_of, structure_measure_from_sums
 from spatialseg.functional.thresholds import reached_counts_of
 from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
-from spatialseg.metrics.registry import ImageValues, Measuring, register_measure
+from spatialseg.metrics.registry import Measuring, register_measure
 from spatialseg.scores import Measure
 
 
@@ -35,8 +30,7 @@ class WeightedF(Measuring):
 
     of_classes = "soft"
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the weighted sums, and where it matters whether any prediction reaches the threshold, (N, 3 or 4)."""
         counts = stack(weighted_counts_of(maps))
         if conventions.empty_target != "strict":
@@ -45,10 +39,9 @@ class WeightedF(Measuring):
         loud = loud if maps.valid is None else loud & maps.valid
         return torch.cat([counts, loud.flatten(1).any(dim=1, keepdim=True).to(counts)], dim=1)
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return the weighted F-measure of each image, NaN for those that are left out."""
-        return ImageValues({"weighted_f": weighted_values(counts, conventions)[:, 0].double()})
+        return {"weighted_f": weighted_values(counts, conventions)[:, 0].double()}
 
 
 def weighted_values(counts: Tensor, conventions: Conventions) -> Tensor:
@@ -73,8 +66,7 @@ class CutWeightedF(Measuring):
 
     of_classes = "hard"
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the weighted sums at each threshold, (N, cuts, 3)."""
         sums = []
         for threshold in conventions.cuts:
@@ -83,97 +75,84 @@ class CutWeightedF(Measuring):
             sums.append(stack(weighted_counts_of(cut)).double())
         return torch.stack(sums, dim=1) if sums else torch.zeros(len(maps.source), 0, 3)
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return the value at `Conventions.cut` and the curve, (N, cuts), of each image."""
         if not conventions.cuts:
-            return ImageValues({})
+            return {}
         loud = counts[..., :1] + counts[..., 1:2] > 0
         flat = torch.cat([counts, loud], dim=2).flatten(0, 1)
         curve = weighted_values(flat, conventions)[:, 0].view(counts.shape[:2])
         cut = conventions.cuts.index(conventions.cut)
-        return ImageValues({"weighted_f_cut": curve[:, cut]}, {"weighted_f": curve})
+        return {"weighted_f_cut": curve[:, cut], "weighted_f": curve}
 
 
 @register_measure(Measure("s_measure", "S"), metric="spatialseg.metrics.classes.StructureMeasure")
 class Structure(Measuring):
     """The S-measure (Fan et al., ICCV 2017)."""
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the sums over the four parts of each image, (N, 2, 2, 2, 3)."""
         return quadrant_sums_of(maps)
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return the S-measure of each image."""
-        return ImageValues({"s_measure": structure_measure_from_sums(counts, conventions.alpha)})
+        return {"s_measure": structure_measure_from_sums(counts, conventions.alpha)}
 
 
 class Thresholded(Measuring):
     """The base of families of an adaptive threshold and 256 fixed ones, which are counted together."""
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return how many pixels of background and foreground reach the thresholds, (N, 2, 257)."""
         return reached_counts_of(maps)
 
 
-def thresholded(letter: str) -> tuple[Measure, ...]:
-    """Return the measures of such a family: at the adaptive threshold, mean and maximum of the curve over the fixed."""
-    curve = letter.lower()
-    return (
-        Measure(f"{curve}_adaptive", f"{letter} adp"),
-        Measure(f"{curve}_mean", f"{letter} mean"),
-        Measure(f"{curve}_max", f"{letter} max", "higher", "mean curve", (curve,)),
-    )
+def of_curve(name: str, label: str) -> tuple[Measure, Measure]:
+    """Return the measures of a curve over the fixed thresholds: its mean and its maximum."""
+    highest = Measure(f"{name}_max", f"{label} max", "higher", "mean curve", (name,))
+    return Measure(f"{name}_mean", f"{label} mean"), highest
 
 
-def thresholded_values(letter: str, adaptive: Tensor, curve: Tensor, **curves: Tensor) -> ImageValues:
-    """Return their values from those at the thresholds, (N,) and (N, 256)."""
-    name = letter.lower()
-    columns = {f"{name}_adaptive": adaptive, f"{name}_mean": curve.mean(dim=1), f"{name}_max": curve.amax(dim=1)}
-    return ImageValues(columns, {name: curve, **curves})
+def with_curve(name: str, curve: Tensor) -> dict[str, Tensor]:
+    """Return their values, and the curve itself, (N, 256)."""
+    return {f"{name}_mean": curve.mean(dim=1), f"{name}_max": curve.amax(dim=1), name: curve}
 
 
-@register_measure(*thresholded("E"), metric="spatialseg.metrics.classes.EnhancedAlignmentMeasure")
+@register_measure(
+    Measure("e_adaptive", "E adp"), *of_curve("e", "E"), metric="spatialseg.metrics.classes.EnhancedAlignmentMeasure"
+)
 class EnhancedAlignment(Thresholded):
     """The E-measure (Fan et al., IJCAI 2018)."""
 
     curves = ("e",)
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return values and curve of each image."""
-        return thresholded_values("E", **alignment_from_counts(counts)._asdict())
+        e = alignment_from_counts(counts)
+        return {"e_adaptive": e.adaptive, **with_curve("e", e.curve)}
 
 
-@register_measure(*thresholded("F"), metric="spatialseg.metrics.classes.SaliencyFMeasure")
+@register_measure(
+    Measure("f_adaptive", "F adp"), *of_curve("f", "F"), metric="spatialseg.metrics.classes.SaliencyFMeasure"
+)
 class SaliencyF(Thresholded):
     """The F-measure of thresholded maps (Achanta et al., CVPR 2009)."""
 
     curves = ("f", "precision", "recall")
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return values and curves of each image."""
         f = saliency_f_from_counts(counts, conventions.curve_beta2)
-        return thresholded_values("F", **f._asdict())
+        return {"f_adaptive": f.adaptive, **with_curve("f", f.curve), "precision": f.precision, "recall": f.recall}
 
 
 @register_measure(Measure("mae", "MAE", "lower"), metric="spatialseg.metrics.classes.MeanAbsoluteError")
 class AbsoluteError(Measuring):
     """The mean absolute error (Perazzi et al., CVPR 2012)."""
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the error itself, (N,)."""
         return mean_absolute_error_of(maps)
-
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
-        """Return it under its name."""
-        return ImageValues({"mae": counts})
 
 
 @register_measure(
@@ -184,17 +163,15 @@ class Overlap(Measuring):
 
     of_classes = "hard"
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the pixels in the intersection and in the union of each image's masks, (N, 2)."""
         return overlap_counts(*masks_at(maps, conventions.threshold)).T
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return them under their names, and each image's own IoU, 1 where both masks are empty."""
         intersection, union = counts.double().T
         iou = torch.where(union > 0, intersection / union, 1.0)
-        return ImageValues({"iou": iou, "intersection": intersection, "union": union})
+        return {"iou": iou, "intersection": intersection, "union": union}
 
 
 @register_measure(Measure("boundary_iou", "bIoU"), metric="spatialseg.metrics.classes.BoundaryIoU")
@@ -203,15 +180,13 @@ class BoundaryOverlap(Measuring):
 
     of_classes = "hard"
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return intersection and union of the boundary regions, (N, 2)."""
-        return boundary_region_counts_of(*masks_at(maps, conventions.threshold), conventions.dilation_ratio).T
+        return boundary.boundary_region_counts_of(*masks_at(maps, conventions.threshold), conventions.dilation_ratio).T
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return the Boundary IoU of each image."""
-        return ImageValues({"boundary_iou": boundary_iou_from_counts(counts.T)})
+        return {"boundary_iou": boundary.boundary_iou_from_counts(counts.T)}
 
 
 @register_measure(Measure("boundary_f", "bF"), metric="spatialseg.metrics.classes.BoundaryFMeasure")
@@ -220,15 +195,13 @@ class BoundaryF(Measuring):
 
     of_classes = "hard"
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return pixels of the contours and of those that match, (N, 4)."""
-        return contour_counts_of(*masks_at(maps, conventions.threshold), conventions.tolerance_ratio).T
+        return boundary.contour_counts_of(*masks_at(maps, conventions.threshold), conventions.tolerance_ratio).T
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return the boundary F-measure of each image, and the pixels of the true contour."""
-        return ImageValues({"boundary_f": boundary_f_from_counts(counts.T).f, "contour": counts[:, 2].double()})
+        return {"boundary_f": boundary.boundary_f_from_counts(counts.T).f, "contour": counts[:, 2].double()}
 
 
 @register_measure(Measure("spurious", "spurious parts", "lower", "data set", ("spurious_parts", "images")))
@@ -238,16 +211,14 @@ class Fragments(Measuring):
     of_classes = "hard"
     on_request = True
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return their number, (N,)."""
         return spurious_components_of(maps, conventions.threshold)
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return it, and what the mean over all images is a ratio of."""
         parts = counts.double()
-        return ImageValues({"spurious": parts, "spurious_parts": parts, "images": torch.ones_like(parts)})
+        return {"spurious": parts, "spurious_parts": parts, "images": torch.ones_like(parts)}
 
 
 @register_measure(Measure("multiscale_iou", "MSIoU"))
@@ -256,15 +227,13 @@ class MultiscaleIoU(Measuring):
 
     on_request = True
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the cells with both edges and with a true edge at each scale, (N, 10, 2)."""
         return cell_counts_of(*masks_at(maps, conventions.threshold))
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return the multi-scale IoU of each image."""
-        return ImageValues({"multiscale_iou": multiscale_iou_from_counts(counts)})
+        return {"multiscale_iou": multiscale_iou_from_counts(counts)}
 
 
 @register_measure(Measure("si_mae", "SI-MAE", "lower"))
@@ -273,30 +242,22 @@ class SizeInvariantError(Measuring):
 
     on_request = True
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the error itself, (N,)."""
         return size_invariant_error_of(maps)
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
-        """Return it under its name."""
-        return ImageValues({"si_mae": counts})
 
-
-@register_measure(Measure("si_f_mean", "SI-F mean"), Measure("si_f_max", "SI-F max", "higher", "mean curve", ("si_f",)))
+@register_measure(*of_curve("si_f", "SI-F"))
 class SizeInvariantF(Measuring):
     """The size-invariant F-measure (Li et al., ICML 2024)."""
 
     on_request = True
     curves = ("si_f",)
 
-    @staticmethod
-    def count(maps: Maps, conventions: Conventions) -> Tensor:
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the curve itself, (N, 256)."""
         return size_invariant_f_of(maps, conventions.curve_beta2)
 
-    @staticmethod
-    def values(counts: Tensor, conventions: Conventions) -> ImageValues:
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return its mean and maximum, and the curve."""
-        return ImageValues({"si_f_mean": counts.mean(dim=1), "si_f_max": counts.amax(dim=1)}, {"si_f": counts})
+        return with_curve("si_f", counts)

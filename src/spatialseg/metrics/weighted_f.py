@@ -64,7 +64,7 @@ class WeightedFMeasure(ImageMean):
         **kwargs: Any,
     ) -> None:
         conventions = Conventions(normalize, beta2, empty_target=empty_target, ignore_index=ignore_index)
-        super().__init__(WeightedF, conventions, classes, average, **kwargs)
+        super().__init__(WeightedF(), conventions, classes, average, **kwargs)
         self.components = components
         self._warned = False
 
@@ -74,7 +74,7 @@ class WeightedFMeasure(ImageMean):
         return values if self.components else values["weighted_f"]
 
     def _values(self, maps: Maps) -> Tensor:
-        counts = WeightedF.count(maps, self.conventions)
+        counts = self.measuring.count(maps, self.conventions)
         used = self.conventions.empty_target
         looks = self.validate_args or counts.is_cpu
         # Of several classes few images show every one.
