@@ -98,6 +98,12 @@ def test_figures_of_classes_are_those_of_the_metric_classes():
     assert np.isnan(scores.by_class()["sky"]["boundary_f"])  # neither true nor predicted
 
 
+def test_curves_of_classes_have_a_row_per_image():
+    scores = score(reversed(list(class_maps())), Conventions(cuts=(0.3, 0.5), cut=0.5), CLASSES)
+    np.testing.assert_array_equal(scores.curves["weighted_f"][:, 1], scores.columns["weighted_f_cut"])
+    assert len(set(scores.columns["weighted_f_cut"])) == len(scores.names)
+
+
 @pytest.mark.parametrize("maps", ["one", "several"])
 def test_files_hold_everything(tmp_path, maps):
     names = CLASSES if maps == "several" else ("foreground",)

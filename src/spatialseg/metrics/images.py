@@ -95,7 +95,11 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
             (columns if value.ndim == 1 else curves)[name] = value.numpy()
     measures = tuple(measure for family in taken for measure in family.measures if measure.name in columns)
     if classes > 1:
+        nowhere = columns["union"].reshape(-1, classes).T == 0
         columns = _by_class(columns, {measure.name for measure in measures}, class_names)
+        for name, curve in curves.items():
+            of_class = curve.reshape(len(images), classes, -1).swapaxes(0, 1)
+            curves[name] = np.nan_to_num(mean_of_known(np.where(nowhere[..., None], np.nan, of_class)))
     settings = asdict(conventions) | {
         "cuts": list(conventions.cuts),
         "further": list(conventions.further),
