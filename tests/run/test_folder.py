@@ -53,9 +53,12 @@ def test_the_newest_finished_training_of_every_seed_is_found(tmp_path):
 
 def test_what_is_not_found_is_named_with_what_there_is(tmp_path):
     run = finished(tmp_path, "saliency_wfb", "ecssd", 0, "2026-01-01_00-00-00", says=False)
-    with pytest.raises(RunError, match="did you mean 'saliency_wfb/ecssd'"):
-        find_runs("saliency_wbf/ecssd", tmp_path)
-    with pytest.raises(RunError, match="no run of it is finished"):
+    finished(tmp_path, "saliency_wfb", "person", 0, "2026-01-01_00-00-00")
+    with pytest.raises(RunError, match="did you mean 'saliency_wfb/person'"):
+        find_runs("saliency_wbf/person", tmp_path)
+    with pytest.raises(
+        RunError, match=r"no run of it is finished, did you mean 'saliency_wfb/person'.*: saliency_wfb/person$"
+    ):
         find_runs("saliency_wfb/ecssd", tmp_path)
     with pytest.raises(RunError, match="not the folder of a finished run"):
         find_runs(run.path)

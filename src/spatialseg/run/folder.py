@@ -278,7 +278,8 @@ def find_runs(name: str | Path, runs: str | Path = "runs", data: str | None = No
         if run.seed not in newest and run.finished:
             newest[run.seed] = run
     if not newest:
-        known = sorted({"/".join(path.parts[-3:-1]) for path in Path(runs).glob("*/*/seed*")})
+        places = sorted(Path(runs).glob("*/*"))
+        known = ["/".join(place.parts[-2:]) for place in places if any(run.finished for run in trainings(place))]
         what = "no run of it is finished" if folder.is_dir() else f"there is no folder {folder}"
         raise RunError(
             f"{str(name)!r} is no finished run: {what}{did_you_mean(str(name), known)}; "
