@@ -95,7 +95,8 @@ def result_rows() -> list[str]:
         rivals = [other["measures"] for other in records if other["data"] == record["data"]]
         for name, best in (("weighted_f", max), ("mae", min), ("iou", max)):
             value = record["measures"][f"test/{name}"]
-            bold = "**" if value == best(rival[f"test/{name}"] for rival in rivals) else ""
+            best_of = best(rival[f"test/{name}"] for rival in rivals)
+            bold = "**" if len(rivals) > 1 and value == best_of else ""
             cells.append(f"{bold}{value:.3f}{bold}")
         overlay = "" if record["data"] == "shapes" else f" DATA={record['data']}"
         rows.append(f"| {' | '.join(cells)} | `make train EXP={record['experiment']}{overlay}` |")
