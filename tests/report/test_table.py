@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -105,3 +106,16 @@ def test_only_what_can_be_told_apart_is_marked(values, marks):
 def test_signs_and_counts():
     table = Table([Column("x", "Δ", signed=True), Column("n", "n")], [{"x": 0.5, "n": 7}, {"x": -0.25, "n": 12}])
     assert table.markdown().splitlines()[2:] == ["| +0.5000 | 7 |", "| -0.2500 | 12 |"]
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_narrow_terminal_gets_parts_and_every_number_in_full(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    columns = [Column("run", "run"), *(Column(f"m{index}", f"measure {index}") for index in range(9))]
+    rows = [{"run": name, **{f"m{index}": (index + 1) / 7 for index in range(9)}} for name in ("one", "two")]
+    Table(columns, rows, "A title", "A note.").print()
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= width
+    assert all(shown.count(f"{(index + 1) / 7:.4f}") == 2 for index in range(9))
+    assert shown.count("A title") == shown.count("A note.") == 1 and shown.count("one") == shown.count("two") > 1

@@ -55,7 +55,7 @@ class Plot:
         self.y = (len(names) - 0.5, -0.5) if names else y
         self.left = 16 + 6.6 * max(map(len, names)) if names else 52
         self.height = TOP + BOTTOM + (20 * len(names) if names else 230)
-        self.parts = [f'<text class="title" x="{self.left}" y="15">{escape(title)}</text>']
+        self.parts = [f'<text class="title" x="4" y="15">{escape(title)}</text>']
         bottom = self.height - BOTTOM
         for value in self._x_ticks():
             place = self._place_x(value)

@@ -7,8 +7,8 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass, field, replace
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -158,10 +158,12 @@ class Table:
         return table
 
     def print(self) -> None:
-        """Print the table; where the output is no terminal it may be 160 characters wide."""
+        """Print the table, in parts where the terminal is too narrow; what is no terminal is 160 characters wide."""
         from rich.console import Console
 
-        Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(self.rich())
+        console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+        for part in self._parts(console.width):
+            console.print(part.rich())
 
     def write(self, folder: Path, stem: str, formats: Iterable[str]) -> list[Path]:
         """Write the table to `folder/stem.<format>`.
@@ -181,6 +183,23 @@ class Table:
             paths.append(folder / f"{stem}.{kind}")
             paths[-1].write_text(writers[kind](), encoding="utf-8")
         return paths
+
+    def _parts(self, width: int) -> Iterator["Table"]:
+        """Yield tables of at most so many characters a line, each with the first columns of text and a few others."""
+        from rich.console import Console
+
+        names = [
+            column for column, _ in takewhile(lambda pair: not pair[1], zip(self.columns, self._numeric(), strict=True))
+        ]
+        parts, endless = [list(names)], Console(width=10_000)
+        for column in self.columns[len(names) :]:
+            wider = replace(self, columns=[*parts[-1], column])
+            if parts[-1] != names and endless.measure(wider.rich()).maximum > width:
+                parts.append(list(names))
+            parts[-1].append(column)
+        for index, part in enumerate(parts):
+            title, caption = self.title * (index == 0), self.caption * (index + 1 == len(parts))
+            yield replace(self, columns=part, title=title, caption=caption)
 
     def _numeric(self) -> list[bool]:
         """Say of each column whether it holds numbers; those stand to the right."""

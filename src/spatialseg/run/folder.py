@@ -280,9 +280,10 @@ def find_runs(name: str | Path, runs: str | Path = "runs", data: str | None = No
     if not newest:
         places = sorted(Path(runs).glob("*/*"))
         known = ["/".join(place.parts[-2:]) for place in places if any(run.finished for run in trainings(place))]
-        what = "no run of it is finished" if folder.is_dir() else f"there is no folder {folder}"
+        hint = did_you_mean(str(name), known)
+        what = "no run of it is finished" if folder.is_dir() else f"there is no folder {folder}{hint}"
         raise RunError(
-            f"{str(name)!r} is no finished run: {what}{did_you_mean(str(name), known)}; "
+            f"{str(name)!r} is no finished run: {what}; "
             f"give a run folder or EXPERIMENT/DATA, of which there are in {runs}: {', '.join(known) or 'none'}"
         )
     return [newest[seed] for seed in sorted(newest)]
