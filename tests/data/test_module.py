@@ -192,12 +192,13 @@ class TestSetup:
 
     @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
     def test_overlays(self, overlay):
-        """Every overlay is understood, says how to use it, and holds no more than the data and how long to train."""
+        """Every overlay is understood, says how to use it, and holds no more than the data, how long to train and what."""
         text = overlay.read_text()
         experiment = "semantic_lal" if overlay.stem in ("camvid", "kinds") else "saliency_wfb"
         assert f"# make train EXP={experiment} DATA={overlay.stem}" in text
         settings = yaml.safe_load(text)
         assert settings.pop("trainer", {}).keys() <= {"max_epochs"}
+        assert settings.pop("model", {}).keys() <= {"encoder"}
         assert list(settings) == ["data"]
         parser = ArgumentParser()
         parser.add_class_arguments(SegmentationDataModule, "data")
