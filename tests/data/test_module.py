@@ -192,7 +192,7 @@ class TestSetup:
 
     @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
     def test_overlays(self, overlay):
-        """Every overlay is understood, says how to use it, and holds no more than the data, how long to train and what."""
+        """Every overlay is understood, says how to use it, and holds the data, how long to train and which encoder."""
         text = overlay.read_text()
         experiment = "semantic_lal" if overlay.stem in ("camvid", "kinds") else "saliency_wfb"
         assert f"# make train EXP={experiment} DATA={overlay.stem}" in text
