@@ -17,6 +17,7 @@ from spatialseg.data import SloppyMasks
 from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make
 from spatialseg.report.evidence import MARK, by_rule, classes_table, networks_table, ranking, read_arms, table_of
 from spatialseg.report.statistics import Arm
+from spatialseg.run.folder import RunFolder
 from spatialseg.scores import Measure, Scores
 from spatialseg.tables import documents, figures_of, read_tables, tables_of, write_tables
 from trained import make_run
@@ -127,6 +128,7 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     assert "tiny-bce on shapes, seed 0:" in capsys.readouterr().out
     kept = read_arms(Path("experiments/results/tiny/shapes"), ["bce"])["bce"]
     (folder,) = Path("runs/tiny-bce/shapes/seed0").iterdir()
+    assert RunFolder(folder).wandb.is_dir()  # beside it, wherever W&B's service was started
     measures = json.loads((folder / "summary.json").read_text())["measures"]
     for name, value in kept.seeds[0].figures().items():
         assert value == pytest.approx(measures[f"test/{name}"], abs=1e-4)

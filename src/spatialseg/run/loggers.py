@@ -158,7 +158,7 @@ def start_wandb(
         "group": f"{folder.experiment}/{folder.data}",
         "job_type": "sweep" if sweep else job,
         "tags": [folder.experiment, folder.data, seed],
-        "dir": folder.runs,
+        "dir": folder.runs.absolute(),  # W&B's service may have been started elsewhere
         "resume": "allow",
     }
     if not sweep:  # whose agent has chosen both
