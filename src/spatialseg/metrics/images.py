@@ -95,11 +95,11 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
             (columns if value.ndim == 1 else curves)[name] = value.numpy()
     measures = tuple(measure for family in taken for measure in family.measures if measure.name in columns)
     if classes > 1:
-        nowhere = columns["union"].reshape(-1, classes).T == 0
-        columns = _by_class(columns, {measure.name for measure in measures}, class_names)
+        nowhere = columns["union"].reshape(-1, classes) == 0
+        columns = _by_class(columns, {measure.name for measure in measures}, class_names, nowhere)
         for name, curve in curves.items():
-            of_class = curve.reshape(len(images), classes, -1).swapaxes(0, 1)
-            curves[name] = np.nan_to_num(mean_of_known(np.where(nowhere[..., None], np.nan, of_class)))
+            of_classes = np.where(nowhere[..., None], np.nan, curve.reshape(*nowhere.shape, -1))
+            curves[name] = np.nan_to_num(mean_of_known(of_classes.swapaxes(0, 1)))
     settings = asdict(conventions) | {
         "cuts": list(conventions.cuts),
         "further": list(conventions.further),
@@ -109,10 +109,11 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
     return Scores([image.name for image in images], facts | columns, curves, measures, settings)
 
 
-def _by_class(columns: dict[str, Array], measures: set[str], class_names: Sequence[str]) -> dict[str, Array]:
+def _by_class(
+    columns: dict[str, Array], measures: set[str], class_names: Sequence[str], nowhere: Array
+) -> dict[str, Array]:
     """Give each class its columns, and each image the mean over the classes that it has, (N·C,) to (N,) each."""
-    each = {name: column.reshape(-1, len(class_names)) for name, column in columns.items()}
-    nowhere = each["union"] == 0
+    each = {name: column.reshape(nowhere.shape) for name, column in columns.items()}
     means = {}
     for name in measures & each.keys():
         each[name] = np.where(nowhere, np.nan, each[name])
