@@ -94,15 +94,20 @@ class TableSpec:
         return spec
 
     def runs(self) -> Iterator["EvidenceRun"]:
-        """Yield the runs in the order in which they are worth making: rates first, then seed after seed."""
-        for data in self.data:
-            for arm in self.arms:
-                yield from (EvidenceRun(self, data, arm, TUNING_SEED, rate) for rate in self.learning_rates)
+        """Yield the runs in the order in which they are worth making: rates, seed after seed, rates of candidates."""
+        rates = [
+            EvidenceRun(self, data, arm, TUNING_SEED, rate)
+            for data in self.data
+            for arm in self.arms
+            for rate in self.learning_rates
+        ]
+        yield from (run for run in rates if run.arm not in self.candidates)
         for place, seed in enumerate(self.seeds):
             for data in self.data:
                 for arm in self.arms:
                     if arm not in self.candidates and (place < 3 or arm not in self.few_seeds):
                         yield EvidenceRun(self, data, arm, seed)
+        yield from (run for run in rates if run.arm in self.candidates)
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ class EvidenceRun:
 
 
 def make(specs: Sequence[TableSpec], runs: Path, limit: int | None = None, jobs: int = 1) -> None:
-    """Make the runs of tables that are missing: those that choose rates first, then seed after seed.
+    """Make the runs of tables that are missing: those that choose rates first, then seed after seed, candidates last.
 
     Args:
         specs: The tables.
@@ -210,7 +215,7 @@ def make(specs: Sequence[TableSpec], runs: Path, limit: int | None = None, jobs:
     missing = [run for spec in specs for run in spec.runs() if not run.done]
     total = sum(len(list(spec.runs())) for spec in specs)
     print(f"{', '.join(spec.name for spec in specs)}: {len(missing)} of {total} runs are missing", flush=True)
-    missing = sorted(missing, key=lambda run: run.rate is None)[:limit]
+    missing = sorted(missing, key=lambda run: (run.arm in run.spec.candidates, run.rate is None))[:limit]
     start = time.monotonic()
     seconds: list[float] = []
     rates: dict[tuple[str, str, str], list[Future[None]]] = {}
