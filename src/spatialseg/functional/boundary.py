@@ -1,18 +1,16 @@
 """Measures of the boundary of foreground masks."""
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
-from spatialseg.functional.distance import distance_to_foreground
+from spatialseg.functional.distance import distance_to_foreground, steps_within
 from spatialseg.functional.maps import as_maps, masks_at
 
 
@@ -164,15 +162,7 @@ def _region_counts_by_kernel(predicted: Tensor, true: Tensor, width: int) -> Ten
 
 
 def _contour_counts_by_kernel(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
-    return gathered(per_image(kernels.boundary.contour_counts, predicted, true, _disk(radius)), np.int64)
-
-
-@lru_cache(maxsize=8)
-def _disk(radius: int) -> NDArray[np.int64]:
-    """Return the (row, column) steps within a Euclidean distance, the shortest first, (n, 2)."""
-    reach = range(-radius, radius + 1)
-    steps = [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx <= radius * radius]
-    return np.array(sorted(steps, key=lambda step: step[0] ** 2 + step[1] ** 2))
+    return gathered(per_image(kernels.boundary.contour_counts, predicted, true, steps_within(radius**2)), np.int64)
 
 
 _region_counts = operator("boundary_region_counts", _region_counts_by_tensors, _region_counts_by_kernel)

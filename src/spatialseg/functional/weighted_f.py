@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from spatialseg import kernels
 from spatialseg.functional.arrays import nonzero, where
 from spatialseg.functional.dispatch import gathered, operator, per_image, quick
-from spatialseg.functional.distance import distance_to_foreground, neighbour_offsets
+from spatialseg.functional.distance import distance_to_foreground, steps_within
 from spatialseg.functional.maps import Maps, as_mask, plain_scale, to_probability
 
 Dependency = Literal["reference", "local"] | None
@@ -316,16 +316,14 @@ def _dependent_by_local_mean(error: Tensor, foreground: Tensor, weights: list[fl
 def _dependent_by_nearest(error: Tensor, foreground: Tensor, valid: Tensor, weights: list[float]) -> Tensor:
     """Smooth Ẽ; only background within the window's radius of foreground is ever read, so only it is searched for."""
     radius = len(weights) // 2
-    offsets = neighbour_offsets(radius)
     _, height, width = foreground.shape
     reach = int(radius * 2**0.5)
     padded = F.pad(foreground, (reach, reach, reach, reach))
     index = torch.arange(height * width, device=error.device).view(1, height, width)
     nearest = index.expand_as(foreground)
-    for dy, dx in reversed(offsets):  # the nearest is written last, and stays
+    for dy, dx in reversed(steps_within(2 * radius**2).tolist()):  # the nearest is written last, and stays
         hit = padded[:, reach + dy : reach + dy + height, reach + dx : reach + dx + width]
         nearest = torch.where(hit, index + (dy * width + dx), nearest)
-    nearest = torch.where(foreground, index, nearest)
     spread = (error.flatten(1).gather(1, nearest.flatten(1)).view_as(error)) * valid
     return torch.where(foreground, _smooth(spread, weights), error)
 
