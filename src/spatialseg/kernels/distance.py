@@ -74,10 +74,10 @@ def envelope_room(width: int, columns: int) -> tuple[Array, Array, Array, Array,
     """Return what `lower_envelope` works with, for rows of a width and at most so many columns.
 
     Returns:
-        `site`, `depth` and `end`, (W,) each, which it writes; `lost`, a value for each column, which becomes 1 for those
-        that are nearest nowhere between the first and the last pixel of the row, not even between two pixels; and
-        0.5 / n of n < W: half an integer more than excess is so far from any multiple of the divisor that its product
-        rounds to the quotient.
+        `site`, `depth` and `end`, (W,) each, which it writes; `lost`, a value for each column, which becomes 1 for
+        those that are nearest nowhere between the first and the last pixel of the row, not even between two pixels;
+        and 0.5 / n of n < W: half an integer more than excess is so far from any multiple of the divisor that its
+        product rounds to the quotient.
     """
     site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     return site, depth, end, np.zeros(columns, np.uint8), 0.5 / np.arange(width)

@@ -23,11 +23,14 @@ def reached_counts(source: Array, scale: Array, mask: Array, counts: Array) -> N
     height, width = mask.shape
     white = scale.dtype.type(255)
     plain = scale[0] == 0 and scale[1] == 1  # what is ignored may then be any value in [0, 1]
-    room = np.empty(width, scale.dtype)
+    row = np.empty(width, scale.dtype)
     total, pixels = 0.0, 0
     for y in range(height):
         mask_row = mask[y]
-        row = unit_row(source[y], scale, mask_row, plain, room)
+        if plain:
+            row = source[y]
+        else:
+            to_unit(source[y], scale, mask_row, row)
         for x in range(width):
             total += row[x] * (mask_row[x] < 2)
             pixels += mask_row[x] < 2
@@ -38,7 +41,10 @@ def reached_counts(source: Array, scale: Array, mask: Array, counts: Array) -> N
     background = foreground = 0
     for y in range(height):
         mask_row = mask[y]
-        row = unit_row(source[y], scale, mask_row, plain, room)
+        if plain:
+            row = source[y]
+        else:
+            to_unit(source[y], scale, mask_row, row)
         for x in range(width):
             places[x] = np.int32(row[x] * white) + np.int32(256) * np.int32(mask_row[x])
         for x in range(width):
@@ -52,15 +58,6 @@ def reached_counts(source: Array, scale: Array, mask: Array, counts: Array) -> N
     counts[0, 256], counts[1, 256] = background, foreground
     counts[:, :256] = (bins[0] + bins[1])[: 2 * 256].reshape(2, 256)
     add_from_above(counts)
-
-
-@njit(cache=True, nogil=True)
-def unit_row(source: Array, scale: Array, mask: Array, plain: bool, room: Array) -> Array:
-    """Return the probability that each pixel of a row stands for: the row itself if that is `plain`, else in `room`."""
-    if plain:
-        return source
-    to_unit(source, scale, mask, room)
-    return room
 
 
 @njit(cache=True, nogil=True)
