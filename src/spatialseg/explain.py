@@ -11,7 +11,7 @@ from PIL import Image
 
 from spatialseg.data.files import read_image, read_map, read_mask
 from spatialseg.extras import how_to_install
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.report.anatomy import LOSSES, dissect, draw_anatomy
 from spatialseg.report.sheet import Photograph
 from spatialseg.run.folder import RunError, RunFolder, find_runs
@@ -67,11 +67,10 @@ def _read(options: argparse.Namespace) -> tuple[Photograph, NDArray[Any], float]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "spatialseg explain",
-        description="Draw how the weighted F-measure of one map comes about, and where losses push that map.",
-        epilog="example: python -m spatialseg explain photo.jpg mask.png --pred map.png",
-        formatter_class=HelpFormatter,
+    parser = command_parser(
+        "explain",
+        "Draw how the weighted F-measure of one map comes about, and where losses push that map.",
+        "photo.jpg mask.png --pred map.png",
     )
     parser.add_argument("image", type=Path, help="the photograph")
     parser.add_argument("mask", type=Path, help="its ground truth: foreground above 127, or 1 of 0 and 1")
@@ -87,11 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str]) -> None:
     """Run `spatialseg explain`.
-
-    Args:
-        args: The command's arguments; those of the process by default.
 
     Raises:
         SystemExit: With status 2 when the arguments or the files cannot be used.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spatialseg.data.source import DataError
 from spatialseg.extras import import_extra
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.run.folder import RunError
 
 if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
@@ -236,12 +236,11 @@ def _drawn_images() -> list[Picture]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "spatialseg export",
-        description="Write a trained network for use elsewhere: an ONNX graph or a torch.export program that takes "
+    parser = command_parser(
+        "export",
+        "Write a trained network for use elsewhere: an ONNX graph or a torch.export program that takes "
         "images as they are, or the folder that segmentation-models-pytorch loads and the Hugging Face hub takes.",
-        epilog="example: python -m spatialseg export saliency_wfb/ecssd --format onnx --out saliency.onnx",
-        formatter_class=HelpFormatter,
+        "saliency_wfb/ecssd --format onnx --out saliency.onnx",
     )
     parser.add_argument("run", help="run folder, EXPERIMENT/DATA, or a checkpoint")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="default: onnx")
@@ -257,11 +256,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str]) -> None:
     """Run `spatialseg export`.
-
-    Args:
-        args: The command's arguments; those of the process by default.
 
     Raises:
         SystemExit: With status 2 when the network cannot be exported.

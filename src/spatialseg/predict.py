@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spatialseg.data.files import few, list_images, orientation, read_image, stem
 from spatialseg.data.source import DataError
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.inference.outputs import COLUMNS, KINDS, ROWS, THUMBNAIL, contact_sheet, render, save
 from spatialseg.run.folder import RunError
 
@@ -331,12 +331,11 @@ def _draw_sheets(pool: ThreadPoolExecutor, model: Model, images: dict[str, Path]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "spatialseg predict",
-        description="Predict images with a trained network. Writes grey maps and masks at the images' own size; what "
+    parser = command_parser(
+        "predict",
+        "Predict images with a trained network. Writes grey maps and masks at the images' own size; what "
         "is there already stays, so a command that was stopped goes on where it was.",
-        epilog="example: python -m spatialseg predict saliency_wfb/ecssd photos --write maps cutouts --out predictions",
-        formatter_class=HelpFormatter,
+        "saliency_wfb/ecssd photos --write maps cutouts --out predictions",
     )
     parser.add_argument("run", help="run folder, EXPERIMENT/DATA, or a checkpoint")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or a pattern such as 'photos/*.jpg'")
@@ -363,11 +362,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str]) -> None:
     """Run `spatialseg predict`.
-
-    Args:
-        args: The command's arguments; those of the process by default.
 
     Raises:
         SystemExit: With status 1 when some file could not be predicted, 2 when nothing can be.

@@ -1,6 +1,5 @@
 """The tables and figures of the evidence, made anew from its records."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.report.evidence import (
     classes_table,
     draw_dots,
@@ -136,12 +135,10 @@ def main(args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2 when a table cannot be used.
     """
-    parser = argparse.ArgumentParser(
-        "spatialseg tables",
-        description="Make every table and figure of the evidence anew from experiments/results, without training, and "
+    parser = command_parser(
+        "tables",
+        "Make every table and figure of the evidence anew from experiments/results, without training, and "
         "put the tables where README and experiments/README.md quote them.",
-        epilog="example: python -m spatialseg tables",
-        formatter_class=HelpFormatter,
     )
     parser.parse_args(args)
     try:
