@@ -1,9 +1,9 @@
 """The tables and figures of the evidence, made anew from its records."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -32,63 +32,82 @@ from spatialseg.report.table import Table
 NETWORKS = Path("benchmarks") / "results" / "networks.json"  # of benchmarks/networks.py
 RESCORED = EXPERIMENTS / "results" / "rescored"  # of experiments/rescore.py
 
-Tables = dict[str, tuple[TableSpec, str, dict[str, Arm]]]
 Record = dict[str, Any]
 
 
-def read_tables() -> Tables:
-    """Return, by `<table>/<data>`, what there are records of: the table, the data set and its arms."""
-    found = {}
-    for spec in _specs():
+class Records(NamedTuple):
+    """What there are records of."""
+
+    trained: dict[str, tuple[TableSpec, Path, dict[str, Arm]]]
+    """By `<table>/<data>` the table, the folder of its records on this data set, and its arms."""
+    validated: list[tuple[TableSpec, list[tuple[str, float, dict[str, float]]]]]
+    """Each table with arm, learning rate and figures of those of its runs that were only validated."""
+    sizes: Record
+    """Of the arms of `networks`; this and the others are empty where their script has not run yet."""
+    ranking: Record
+    filtered: Record
+
+
+def read_records() -> Records:
+    """Read all records of all tables."""
+    specs = [TableSpec.read(path.stem) for path in sorted((EXPERIMENTS / "tables").glob("*.yaml"))]
+    trained, validated = {}, []
+    for spec in specs:
         for data in spec.data:
-            arms = read_arms(EXPERIMENTS / "results" / spec.name / data, list(spec.arms))
-            if arms:
-                found[f"{spec.name}/{data}"] = spec, data, arms
-    return found
+            folder = EXPERIMENTS / "results" / spec.name / data
+            if arms := read_arms(folder, spec.arms):
+                trained[f"{spec.name}/{data}"] = spec, folder, arms
+        runs = [run for run in spec.runs() if run.rate is not None and run.done]
+        if runs:
+            validated.append((spec, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
+    files = (NETWORKS, RESCORED / "ranking.json", RESCORED / "filter.json")
+    return Records(trained, validated, *(json.loads(path.read_text()) if path.is_file() else {} for path in files))
 
 
-def tables_of(found: Tables) -> dict[str, Table]:
-    """Return every table that documents may quote, all numbers as the records (`read_tables`) have them."""
+def tables_of(records: Records) -> dict[str, Table]:
+    """Return every table that documents may quote, all numbers as the records have them."""
     tables = {}
-    for name, (spec, _, arms) in found.items():
+    for name, (spec, _, arms) in records.trained.items():
         tables[name] = table_of(arms, spec.baseline, spec.title)
         if spec.recipe in arms:
             tables[f"{name}/gains"] = gains_table(arms, spec.recipe, "")
         if next(iter(arms.values())).first_seed.classes:
             tables[f"{name}/classes"] = classes_table(arms, spec.title)
-        if spec.name == "networks" and (sizes := _record(NETWORKS)):
-            tables[f"{name}/sizes"] = networks_table(arms, sizes["arms"], spec.title)
-    for spec in _specs():
-        if rows := _validated(spec):
-            tables[f"{spec.name}/rates"] = validation_table(rows, spec.title)
-    for name, make in (("ranking", ranking_table), ("filter", filter_table)):
-        if record := _record(RESCORED / f"{name}.json"):
+        if spec.name == "networks" and records.sizes:
+            tables[f"{name}/sizes"] = networks_table(arms, records.sizes["arms"], spec.title)
+    for spec, rows in records.validated:
+        tables[f"{spec.name}/rates"] = validation_table(rows, spec.title)
+    for name, make, record in (
+        ("ranking", ranking_table, records.ranking),
+        ("filter", filter_table, records.filtered),
+    ):
+        if record:
             tables[f"rescored/{name}"] = make(record, "")
     return tables
 
 
-def documents(found: Tables) -> dict[Path, str]:
+def documents(tables: Mapping[str, Table]) -> dict[Path, str]:
     """Return the text of each document that quotes tables."""
-    quoted = {name: table.markdown() for name, table in tables_of(found).items()}
+    quoted = {name: table.markdown() for name, table in tables.items()}
     return {path: fill(path.read_text(), quoted) for path in (Path("README.md"), EXPERIMENTS / "README.md")}
 
 
-def figures_of(found: Tables) -> dict[Path, Figure]:
+def figures_of(records: Records) -> dict[Path, Figure]:
     """Return every figure that the records give, and where it belongs."""
     figures = {}
-    for spec, data, arms in found.values():
-        folder, scores = EXPERIMENTS / "results" / spec.name / data, next(iter(arms.values())).first_seed
+    for spec, folder, arms in records.trained.values():
+        scores = next(iter(arms.values())).first_seed
         figures[folder / "dots.png"] = draw_dots(arms, spec.title)
         if len(scores.conventions["cuts"]) > 1:
             figures[folder / "reliability.png"] = draw_reliability(arms, spec.title)
         if spec.recipe in arms and not scores.classes:
             figures[folder / "gains.png"] = draw_gains(arms, spec.recipe, spec.title)
-        if spec.name == "networks" and (sizes := _record(NETWORKS)):
-            figures[folder / "networks.png"] = draw_networks(arms, sizes["arms"], spec.title)
+        if spec.name == "networks" and records.sizes:
+            figures[folder / "networks.png"] = draw_networks(arms, records.sizes["arms"], spec.title)
         if spec.name == "labels":
-            figures[folder / "labels.png"] = draw_labels(arms, _record(RESCORED / "ranking.json"), spec.title)
-    for spec in _specs():
-        if spec.name == "windows" and (rows := _validated(spec)):
+            figures[folder / "labels.png"] = draw_labels(arms, records.ranking, spec.title)
+    for spec, rows in records.validated:
+        if spec.name == "windows":
             figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = draw_windows(rows, spec.title)
     return figures
 
@@ -99,34 +118,17 @@ def write_tables() -> list[Path]:
     Returns:
         The files written.
     """
-    found = read_tables()
-    written = []
-    for spec, data, arms in found.values():
-        folder = EXPERIMENTS / "results" / spec.name / data
-        written += table_of(arms, spec.baseline, spec.title).write(folder, "table", ("csv", "tex"))
-    for path, figure in figures_of(found).items():
+    records = read_records()
+    tables, written = tables_of(records), []
+    for name, (_, folder, _) in records.trained.items():
+        written += tables[name].write(folder, "table", ("csv", "tex"))
+    for path, figure in figures_of(records).items():
         figure.savefig(path, dpi=120)
         written.append(path)
-    for path, text in documents(found).items():
+    for path, text in documents(tables).items():
         path.write_text(text)
         written.append(path)
     return written
-
-
-def _specs() -> list[TableSpec]:
-    return [TableSpec.read(path.stem) for path in sorted((EXPERIMENTS / "tables").glob("*.yaml"))]
-
-
-def _validated(spec: TableSpec) -> list[tuple[str, float, dict[str, float]]]:
-    """Return arm, learning rate and figures of the runs that were only validated."""
-    runs = [run for run in spec.runs() if run.rate is not None and run.done]
-    return [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]
-
-
-def _record(path: Path) -> Record:
-    """Return what a script has recorded, nothing if it has not run yet."""
-    record: Record = json.loads(path.read_text()) if path.is_file() else {}
-    return record
 
 
 def main(args: Sequence[str]) -> None:
