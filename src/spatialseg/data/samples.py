@@ -30,6 +30,20 @@ def make_sample(name: str, pixels: Array, mask: Array) -> Sample:
     return {"image": image_tensor(pixels), "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
 
 
+class Wrapped(Dataset[Batch]):
+    """Samples made of others, one of each.
+
+    Args:
+        samples: The others.
+    """
+
+    def __init__(self, samples: Dataset[Sample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
+
+
 class PairDataset(Dataset[Sample]):
     """Pairs of files, read when asked for."""
 
@@ -75,7 +89,7 @@ class Augment:
         return self.jitter(image).as_subclass(Tensor), mask.as_subclass(Tensor)
 
 
-class KeptSamples(Dataset[Sample]):
+class KeptSamples(Wrapped):
     """Samples decoded beforehand and kept in memory, as many as fit; the others are read whenever they are asked for.
 
     Loader processes that are forked afterwards share the memory.
@@ -91,7 +105,7 @@ class KeptSamples(Dataset[Sample]):
     """
 
     def __init__(self, samples: Dataset[Sample], limit: float, what: str) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self.kept: dict[int, Sample] = {}
         self.bytes = 0
         self.full = False
@@ -109,23 +123,17 @@ class KeptSamples(Dataset[Sample]):
 
         in_parallel(keep, range(len(self)), what)
 
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - a sample
         return self.kept.get(index) or self.samples[index]
 
 
-class TrainingSamples(Dataset[Batch]):
+class TrainingSamples(Wrapped):
     """A source's samples, augmented; indexed by (index, seed of the augmentation), or by the index alone: seed 0."""
 
     def __init__(self, samples: Dataset[Sample], augment: Augment, add: Callable[[Batch], Batch] | None = None) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self.augment = augment
         self.add = add
-
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
 
     def __getitem__(self, draw: tuple[int, int] | int) -> Batch:
         index, seed = (draw, 0) if isinstance(draw, int) else draw
@@ -138,16 +146,13 @@ class TrainingSamples(Dataset[Batch]):
         return self.add(batch) if self.add else batch
 
 
-class EvaluationSamples(Dataset[Batch]):
+class EvaluationSamples(Wrapped):
     """A source's samples, the image resized to a square or to a long side of `size`, the mask as it is."""
 
     def __init__(self, samples: Dataset[Sample], size: int, keep_aspect: bool = False) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self.size = size
         self.keep_aspect = keep_aspect
-
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Batch:
         sample = self.samples[index]

@@ -21,7 +21,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -66,14 +66,16 @@ def main(args: Sequence[str]) -> None:
     status = 1
     try:
         command, *rest = args
-        resume = listen(rest).resume
-        if resume not in (None, "last"):
-            rest = ["--config", str(RunFolder(resume).config), *rest]
-        if loss := listen(rest).loss:
-            rest += ["--model.loss", json.dumps(loss, default=str)]
+        said = listen(rest)
+        if said.resume not in (None, "last"):
+            rest = ["--config", str(RunFolder(said.resume).config), *rest]
+            said = listen(rest)
+        if said.loss:
+            rest += ["--model.loss", json.dumps(said.loss, default=str)]
         with ExitStack() as held:
             RunCLI(
                 held,
+                said.model,
                 SegmentationTask,
                 SegmentationDataModule,
                 save_config_callback=SaveConfig,
@@ -142,6 +144,7 @@ class RunCLI(LightningCLI):
 
     Args:
         held: What the command holds until it ends.
+        said: Names of the model's arguments that the command gives.
         args: Lightning's.
         kwargs: Lightning's.
     """
@@ -151,8 +154,8 @@ class RunCLI(LightningCLI):
     loaded: Checkpoint | None = None
     """The checkpoint that the command starts from."""
 
-    def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:
-        self._held = held
+    def __init__(self, held: ExitStack, said: set[str], *args: Any, **kwargs: Any) -> None:
+        self._held, self._said = held, said
         super().__init__(*args, **kwargs)
 
     @staticmethod
@@ -191,12 +194,6 @@ class RunCLI(LightningCLI):
         )
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and remember what is said about the model."""
-        super().parse_arguments(parser, args)
-        assert isinstance(args, list)
-        self._said = listen(args).model
 
     def _parse_ckpt_path(self) -> None:
         """Take the model from the checkpoint, if there is one; what contradicts it is an error.
