@@ -16,18 +16,15 @@ from torchvision.transforms.v2 import functional as F
 from spatialseg.data.checking import in_parallel
 from spatialseg.data.files import Array, Pair, read_image, read_mask
 from spatialseg.data.source import Sample
+from spatialseg.functional import distance_maps
 
 Batch = dict[str, Any]
 
 
-def image_tensor(pixels: Array) -> tv_tensors.Image:
-    """Turn (H, W, 3) uint8 into a (3, H, W) image tensor."""
-    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
-
-
 def make_sample(name: str, pixels: Array, mask: Array) -> Sample:
     """Return an image, (H, W, 3) uint8, and its mask, (H, W) uint8, as a sample."""
-    return {"image": image_tensor(pixels), "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
+    image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+    return {"image": image, "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
 
 
 class Wrapped(Dataset[Batch]):
@@ -125,6 +122,14 @@ class KeptSamples(Wrapped):
 
     def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - a sample
         return self.kept.get(index) or self.samples[index]
+
+
+def add_distance(sample: Batch, classes: int) -> Batch:
+    """Return a sample with the `distance_maps` of its mask, made by the loader's processes with their spare cores.
+
+    The mask is resized and cropped before, for a distance map that was would be wrong.
+    """
+    return {**sample, "distance": distance_maps(sample["mask"], classes)}
 
 
 class TrainingSamples(Wrapped):
