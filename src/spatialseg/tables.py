@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ Record = dict[str, Any]
 
 
 class Records(NamedTuple):
-    """What there are records of."""
+    """What there are records of; the titles of tables say on what images."""
 
     trained: dict[str, tuple[TableSpec, Path, dict[str, Arm]]]
     """By `<table>/<data>` the table, the folder of its records on this data set, and its arms."""
@@ -56,10 +57,12 @@ def read_records() -> Records:
         for data in spec.data:
             folder = EXPERIMENTS / "results" / spec.name / data
             if arms := read_arms(folder, spec.arms):
-                trained[f"{spec.name}/{data}"] = spec, folder, arms
+                title = f"{spec.title}: {len(next(iter(arms.values())).first_seed)} test images"
+                trained[f"{spec.name}/{data}"] = replace(spec, title=title), folder, arms
         runs = [run for run in spec.runs() if run.rate is not None and run.done]
         if runs:
-            validated.append((spec, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
+            titled = replace(spec, title=f"{spec.title}: validation images, one seed")
+            validated.append((titled, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
     files = (NETWORKS, RESCORED / "ranking.json", RESCORED / "filter.json")
     return Records(trained, validated, *(json.loads(path.read_text()) if path.is_file() else {} for path in files))
 
