@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 
 from spatialseg.data.files import few, list_images, read_image, stem
 from spatialseg.data.source import DataError
@@ -133,28 +133,19 @@ def predict(
     _claim(out, _settings(model, inference, cut), chain(*targets.values()), overwrite)
     waiting = [name for name, paths in targets.items() if overwrite or not all(path.exists() for path in paths)]
     outcome = Outcome(0, len(images) - len(waiting), [])
-    with Progress(
-        TextColumn("Predicting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=len(waiting))
-        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
-        try:
-            work = Pipeline(pool, model, inference, cut, out, kinds, overwrite)
-            jobs = [(name, images[name]) for name in waiting]
-            for problem in work.tiled(jobs) if inference.tile else work.batched(jobs, batch_size):
-                outcome.problems += [problem] if problem else []
-                outcome.done += not problem
-                bar.advance(task)
-            if sheet:
-                _draw_sheets(pool, model, images, out)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
+    try:
+        work = Pipeline(pool, model, inference, cut, out, kinds, overwrite)
+        jobs = [(name, images[name]) for name in waiting]
+        results = work.tiled(jobs) if inference.tile else work.batched(jobs, batch_size)
+        shown: dict[str, Any] = {"transient": True, "disable": not progress, "console": Console(stderr=True)}
+        for problem in track(results, "Predicting", len(jobs), **shown):
+            outcome.problems += [problem] if problem else []
+            outcome.done += not problem
+        if sheet:
+            _draw_sheets(pool, model, images, out)
+    finally:
+        pool.shutdown(cancel_futures=True)
     outcome.problems.sort()
     return outcome
 

@@ -227,8 +227,10 @@ class SegmentationTask(LightningModule):
             self._log_metrics(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the counts of another validation."""
+        """Forget the counts of another validation or test."""
         self._counts = []
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Score a batch at native resolution, and log the loss there too; image by image where no training is on.
@@ -266,10 +268,6 @@ class SegmentationTask(LightningModule):
         self.conventions = replace(self.conventions, cut=self.conventions.cuts[best])
         self.scores["val"] = self._scores_of(counts)
         self._log_figures("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the counts of another test."""
-        self._counts = []
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Count in each image what its measures need, at native resolution; return what `predict_step` does."""
