@@ -72,6 +72,7 @@ def whole_graph(model: Model) -> nn.Module:
     import torch
     import torch.nn.functional as F
 
+    from spatialseg.data.samples import GREY
     from spatialseg.network import standardise
 
     if model.keep_aspect:
@@ -93,7 +94,7 @@ def whole_graph(model: Model) -> nn.Module:
         def forward(self, image: Tensor) -> Tensor:
             side = (model.eval_size, model.eval_size)
             small = F.interpolate(image.float(), side, mode="bilinear", antialias=True)
-            small = F.pad(small, (0, -side[1] % model.stride, 0, -side[0] % model.stride), value=128.0)
+            small = F.pad(small, (0, -side[1] % model.stride, 0, -side[0] % model.stride), value=float(GREY))
             logits = self.network(standardise(small / 255, self.mean, self.std))[..., : side[0], : side[1]]
             logits = F.interpolate(logits, image.shape[-2:], mode="bilinear")
             probabilities: Tensor = logits.sigmoid() if model.classes == 1 else logits.softmax(dim=1)

@@ -19,6 +19,8 @@ from spatialseg.data.source import Sample
 from spatialseg.functional import distance_maps
 
 Batch = dict[str, Any]
+GREY = 128
+"""What images are filled up with: it disturbs a network less than black does, for it is about 0 once normalised."""
 
 
 def make_sample(name: str, pixels: Array, mask: Array) -> Sample:
@@ -183,8 +185,6 @@ def evaluation_sample(image: Tensor, size: int, keep_aspect: bool) -> Batch:
 class PadToStride:
     """Collate evaluation samples: grey at the bottom and right, to the smallest common multiple of `stride`."""
 
-    grey = 128  # disturbs a network less than black does, for it is about 0 once normalised
-
     def __init__(self, stride: int) -> None:
         self.stride = stride
 
@@ -192,7 +192,7 @@ class PadToStride:
         """Return one batch; masks, names and sizes stay lists, for they differ from image to image."""
         batch: Batch = {key: [sample[key] for sample in samples] for key in samples[0]}
         height, width = (-(-max(sides) // self.stride) * self.stride for sides in zip(*batch["size"], strict=True))
-        image = batch["image"][0].new_full((len(samples), 3, height, width), self.grey)
+        image = batch["image"][0].new_full((len(samples), 3, height, width), GREY)
         for canvas, part in zip(image, batch["image"], strict=True):
             canvas[:, : part.shape[1], : part.shape[2]] = part
         return batch | {"image": image}

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spatialseg.data.source import IGNORE_INDEX
 from spatialseg.report.anatomy import dissect, draw_anatomy, weigh
-from spatialseg.report.sheet import IGNORE_INDEX, Photograph, coloured, map_pixels
+from spatialseg.report.sheet import Photograph, coloured, map_pixels
 from spatialseg.scores import Scores
 
 if TYPE_CHECKING:
