@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import save
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.progress import track
 from scipy.stats import kendalltau
@@ -19,7 +20,7 @@ from spatialseg.compare import make_source
 from spatialseg.data import SegmentationDataModule
 from spatialseg.functional import weighted_f_measure
 from spatialseg.losses import WeightedFBetaLoss
-from spatialseg.report.pictures import draw_fidelity
+from spatialseg.report.pictures import SIZE, plots
 from spatialseg.report.table import Column, Table
 from spatialseg.run.folder import RunFolder
 from spatialseg.task import SegmentationTask
@@ -44,6 +45,26 @@ def measure(checkpoints: list[Path], data: dict) -> tuple[NDArray, NDArray]:
                     for values, loss in zip(approximate[-1], losses, strict=True):
                         values += (1 - loss(logits, mask[None])).tolist()
     return np.array(exact), np.array(approximate).transpose(1, 0, 2)
+
+
+def draw_fidelity(exact: NDArray, approximate: dict[str, NDArray]) -> Figure:
+    """Draw by how much approximations miss the exact weighted F, a panel each, a colour per stage of a training.
+
+    Args:
+        exact: The exact measure, (stages, images).
+        approximate: Of each approximation the same.
+    """
+    title = "What the loss takes for the weighted F-measure, less that measure; a point per test image"
+    figure, axes = plots(len(approximate), title, share_y=True)
+    for axis, (name, values) in zip(axes, approximate.items(), strict=True):
+        axis.axhline(0, color="gray", linewidth=0.8)
+        for stage, (x, y) in enumerate(zip(exact, values - exact, strict=True)):
+            axis.scatter(x, y, s=6, alpha=0.5, linewidths=0, label=f"stage {stage + 1}")
+        axis.set_title(f"dependency = {name}", fontsize=SIZE)
+        axis.set(xlabel="weighted F, exact", xlim=(0, 1))
+    axes[0].set_ylabel("(1 − loss) − weighted F")
+    axes[0].legend(fontsize=SIZE, markerscale=2, loc="lower left")
+    return figure
 
 
 def summarise(exact: NDArray, approximate: NDArray) -> dict[str, float]:

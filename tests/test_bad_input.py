@@ -360,7 +360,7 @@ COMMANDS = [
     ("score --pred no --gt no --beta2=nan", "beta2 must be positive, got nan"),
     ("score --pred no --gt no --workers=-1", "workers must be at least 0 (one thread per CPU), got -1"),
     ("test", "test needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for its best"),
-    ("fitt", "there is no command 'fitt'. Did you mean 'fit'?"),
+    ("fitt", "there is no command 'fitt', did you mean 'fit'?"),
 ]
 
 

@@ -19,7 +19,7 @@ from spatialseg.report.evidence import MARK, by_rule, classes_table, networks_ta
 from spatialseg.report.statistics import Arm
 from spatialseg.run.folder import RunFolder
 from spatialseg.scores import Measure, Scores
-from spatialseg.tables import documents, figures_of, read_tables, tables_of, write_tables
+from spatialseg.tables import documents, figures_of, read_records, tables_of, write_tables
 from trained import make_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,14 +199,14 @@ def test_unknown_tables_and_arms_are_named(project, capsys):
 
 def test_documents_quote_the_records(monkeypatch):
     monkeypatch.chdir(ROOT)
-    found = read_tables()
-    known = tables_of(found)
+    records = read_records()
+    known = tables_of(records)
     text = "".join(path.read_text() for path in (Path("README.md"), Path("experiments/README.md")))
     places = {place[2]: place[0] for place in MARK.finditer(text)}
-    assert {*found, *(name for name in known if name.startswith("rescored/"))} <= places.keys()
+    assert {*records.trained, *(name for name in known if name.startswith("rescored/"))} <= places.keys()
     for name in places.keys() - known.keys():
         assert "|" not in places[name], f"there are no records of {name}, whose figures a document quotes"
-    for path, filled in documents(found).items():
+    for path, filled in documents(known).items():
         assert path.read_text() == filled, f"{path} does not say what the records do: make tables"
 
 
@@ -288,10 +288,10 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
     ):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(record))
-    drawn = {path.name for path in figures_of(read_tables())}
+    drawn = {path.name for path in figures_of(read_records())}
     assert drawn == {"dots.png", "reliability.png", "networks.png", "labels.png", "curves.png"}
     own = {"networks/shapes/sizes", "rescored/ranking", "rescored/filter", "windows/rates"}
-    assert own <= tables_of(read_tables()).keys()
+    assert own <= tables_of(read_records()).keys()
 
 
 def test_a_network_is_scored_again_on_sloppy_masks(tmp_path):

@@ -168,7 +168,7 @@ def run(files):
     (folder / "checkpoints").mkdir(parents=True)
     config = {"data": {"size": 32, "eval_size": 64, "keep_aspect": False, "stride": 32}}
     (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
-    (folder / "summary.json").write_text(json.dumps({"finished": True, "cut": 0.35}))
+    (folder / "summary.json").write_text(json.dumps({"finished": True, "cut": 0.35, "best_checkpoint": "best.ckpt"}))
     save(folder, SegmentationTask(encoder="tu-tf_efficientnet_lite0", encoder_weights=None))
     return folder
 

@@ -3,14 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
-from packaging.requirements import Requirement
 from PIL import Image
 
-from spatialseg.extras import EXTRAS
+from spatialseg.extras import libraries
 
 WATCHED = ("torch", "numba", "scipy", "rich", "matplotlib", "torchvision", "torchmetrics", "lightning", "timm", "wandb")
 CODE = """
@@ -76,7 +73,12 @@ def test_without_the_extras_all_else_works_and_errors_name_them(tmp_path):
     for folder in ("maps", "masks"):
         (tmp_path / folder).mkdir()
         Image.fromarray(np.eye(9, dtype=np.uint8) * 200).save(tmp_path / folder / "one.png")
-    command = [sys.executable, "-c", BARE, json.dumps(EXTRAS["train"])]
+    command = [
+        sys.executable,
+        "-c",
+        BARE,
+        json.dumps([name for name, extra in libraries().items() if extra == "train"]),
+    ]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     advice = "is not installed; pip install 'spatialseg[train]' brings it"
     for name in ("dice", "jaccard", "tversky"):
@@ -85,15 +87,3 @@ def test_without_the_extras_all_else_works_and_errors_name_them(tmp_path):
     assert "no pictures: matplotlib" in done.stdout and (tmp_path / "scores" / "scores.csv").is_file()
     assert f"spatialseg fit: jsonargparse {advice}" in done.stderr and "fit 2" in done.stdout
     assert f"spatialseg explain: matplotlib {advice}" in done.stderr and "explain 2" in done.stdout
-
-
-def test_extras_are_those_of_the_package():
-    project = pytest.importorskip("tomllib").loads((Path(__file__).parents[1] / "pyproject.toml").read_text())[
-        "project"
-    ]
-    for extra, packages in project["optional-dependencies"].items():
-        if extra in EXTRAS:
-            names = [Requirement(each).name.replace("-", "_") for each in packages]
-            assert set(names) == set(EXTRAS[extra]), extra
-    base = {Requirement(each).name.replace("-", "_") for each in project["dependencies"]}
-    assert not base & {name for names in EXTRAS.values() for name in names}

@@ -42,14 +42,17 @@ def describe(name: str, thing: object) -> list[str]:
 
 def public_api() -> str:
     lines = ["# The public interface. Written by `python tests/test_public_api.py`; say in CHANGELOG.md what changed."]
-    for module in MODULES:
-        names = import_module(module).__all__
-        lines += ["", *(line for name in sorted(names) for line in describe(f"{module}.{name}", get(module, name)))]
-    for module, names in CLASSES.items():
+    for module, names in ({module: public_names(module) for module in MODULES} | CLASSES).items():
         lines += ["", *(line for name in names for line in describe(f"{module}.{name}", get(module, name)))]
     for what, known in (("command", COMMANDS), ("loss", available_losses()), ("measure", available_measures())):
         lines += ["", *(f"{what} {name}" for name in sorted(known))]
     return "\n".join(lines) + "\n"
+
+
+def public_names(module: str) -> list[str]:
+    found = import_module(module)
+    here = [name for name, thing in vars(found).items() if not (name.startswith("_") or inspect.ismodule(thing))]
+    return sorted(getattr(found, "__all__", here))
 
 
 def get(module: str, name: str) -> object:

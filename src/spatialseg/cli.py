@@ -1,11 +1,11 @@
 """The command line: `python -m spatialseg COMMAND ...`."""
 
-import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from spatialseg.extras import how_to_install
+from spatialseg.hints import did_you_mean
 
 COMMANDS = {
     "fit": ("run.cli", "train a network, test its best checkpoint, and say where the results are"),
@@ -37,9 +37,8 @@ def main(args: Sequence[str] | None = None) -> None:
         print(_overview())
         return
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        print(f"spatialseg: there is no command {command!r}.{hint}\n\n{_overview()}", file=sys.stderr)
+        hint = did_you_mean(command, COMMANDS)
+        print(f"spatialseg: there is no command {command!r}{hint}\n\n{_overview()}", file=sys.stderr)
         sys.exit(2)
     module = COMMANDS[command][0]
     try:

@@ -4,7 +4,6 @@ Their folders are all that is needed, and pictures need the photographs as well.
 shows weighted errors, or the photographs do not come from files.
 """
 
-import argparse
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatialseg.conventions import Conventions
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.report.entries import CUT, Entry, open_entries
 from spatialseg.report.statistics import RESAMPLES, Arm, differences
 from spatialseg.report.table import Cell, Column, Table, columns_of
@@ -231,11 +230,8 @@ def main(args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2 when the runs cannot be compared.
     """
-    parser = argparse.ArgumentParser(
-        "spatialseg compare",
-        description="Show runs side by side, on the same test images.",
-        epilog="example: python -m spatialseg compare saliency_bce/ecssd saliency_wfb/ecssd --html",
-        formatter_class=HelpFormatter,
+    parser = command_parser(
+        "compare", "Show runs side by side, on the same test images.", "saliency_bce/ecssd saliency_wfb/ecssd --html"
     )
     parser.add_argument(
         "names",

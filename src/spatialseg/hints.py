@@ -11,6 +11,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+def command_parser(command: str, description: str, example: str = "") -> argparse.ArgumentParser:
+    """Return the parser of a command, whose help ends with an example of its arguments."""
+    return argparse.ArgumentParser(
+        f"spatialseg {command}",
+        description=description,
+        epilog=f"example: python -m spatialseg {command} {example}".rstrip(),
+        formatter_class=HelpFormatter,
+    )
+
+
 class HelpFormatter(argparse.HelpFormatter):
     """Leaves the example at the end of a help in one line, so that it can be pasted."""
 

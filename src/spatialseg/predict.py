@@ -8,38 +8,26 @@ import hashlib
 import json
 import os
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import chain, groupby, islice
+from itertools import chain
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 
-from spatialseg.data.files import few, list_images, orientation, read_image, stem
+from spatialseg.data.files import few, list_images, read_image, stem
 from spatialseg.data.source import DataError
-from spatialseg.hints import HelpFormatter
-from spatialseg.inference.outputs import COLUMNS, KINDS, ROWS, THUMBNAIL, contact_sheet, render, save
+from spatialseg.hints import command_parser
+from spatialseg.inference.outputs import COLUMNS, KINDS, ROWS, THUMBNAIL, contact_sheet, render, save, target
 from spatialseg.run.folder import RunError
 
 if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
-    import torch
-
     from spatialseg.inference.model import Inference, Model
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-Job: TypeAlias = tuple[str, Path]
-"""An image to predict: the name under which its files are written, and its own file."""
 
 RECORD = "predict.json"
 
@@ -134,6 +122,7 @@ def predict(
         PredictionError: The folder holds predictions that were made otherwise, or files from elsewhere.
     """
     from spatialseg.inference.model import DEFAULT
+    from spatialseg.inference.pipeline import Pipeline
 
     inference = inference or DEFAULT
     if "cutouts" in kinds and model.classes > 1:
@@ -144,130 +133,21 @@ def predict(
     _claim(out, _settings(model, inference, cut), chain(*targets.values()), overwrite)
     waiting = [name for name, paths in targets.items() if overwrite or not all(path.exists() for path in paths)]
     outcome = Outcome(0, len(images) - len(waiting), [])
-    with Progress(
-        TextColumn("Predicting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=len(waiting))
-        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
-        try:
-            work = _Work(pool, model, inference, cut, out, kinds, overwrite)
-            jobs = [(name, images[name]) for name in waiting]
-            for problem in work.tiled(jobs) if inference.tile else work.batched(jobs, batch_size):
-                outcome.problems += [problem] if problem else []
-                outcome.done += not problem
-                bar.advance(task)
-            if sheet:
-                _draw_sheets(pool, model, images, out)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
+    try:
+        work = Pipeline(pool, model, inference, cut, out, kinds, overwrite)
+        jobs = [(name, images[name]) for name in waiting]
+        results = work.tiled(jobs) if inference.tile else work.batched(jobs, batch_size)
+        shown: dict[str, Any] = {"transient": True, "disable": not progress, "console": Console(stderr=True)}
+        for problem in track(results, "Predicting", len(jobs), **shown):
+            outcome.problems += [problem] if problem else []
+            outcome.done += not problem
+        if sheet:
+            _draw_sheets(pool, model, images, out)
+    finally:
+        pool.shutdown(cancel_futures=True)
     outcome.problems.sort()
     return outcome
-
-
-@dataclass
-class _Work:
-    """Images on their way through the network; what is yielded is what went wrong with an image, or nothing."""
-
-    pool: ThreadPoolExecutor
-    model: Model
-    inference: Inference
-    cut: float | None
-    out: Path
-    kinds: Sequence[str]
-    overwrite: bool
-
-    def __post_init__(self) -> None:
-        self.turn = nullcontext() if self.model.device.type == "cpu" else Lock()  # of the network on a GPU
-
-    def tiled(self, jobs: Sequence[Job]) -> Iterator[str | None]:
-        """Predict images one by one, the next being decoded meanwhile."""
-        for (name, _), image in zip(jobs, _ahead(self.pool, self._read, jobs, 1), strict=True):
-            if not isinstance(image, str):
-                self._write(name, image, self.model.bands(_tensor(image), self.inference))
-            yield image if isinstance(image, str) else None
-
-    def batched(self, jobs: Sequence[Job], size: int | None) -> Iterator[str | None]:
-        """Predict images in batches; those of a batch are padded to one size.
-
-        Each thread takes a batch from decoding to writing. On the CPU each then computes by itself: threads that share
-        a network's every layer wait for each other, and longest for the one that has to make way for a decoder.
-        """
-        from spatialseg.functional.dispatch import one_thread
-
-        canvases = dict(zip(jobs, self.pool.map(self._canvas, jobs), strict=True))
-        batches: list[list[Job]] = []
-        for (height, width), group in groupby(sorted(jobs, key=canvases.__getitem__), canvases.__getitem__):
-            count = size or max(1, self.model.pixels_at_once // (height * width))
-            while batch := list(islice(group, count)):
-                batches.append(batch)
-        cores = os.cpu_count() or 1
-        with one_thread() if len(batches) >= cores else nullcontext():
-            for problems in _ahead(self.pool, self._predict, batches, cores):
-                yield from problems
-
-    def _canvas(self, job: Job) -> tuple[int, int]:
-        """Return the size to which an image is padded, from its header alone."""
-        try:
-            with Image.open(job[1]) as stored:
-                turned = orientation(stored) >= 5
-                return self.model.canvas(stored.size if turned else (stored.height, stored.width))
-        except Exception:  # whoever reads it will say what is wrong
-            return self.model.canvas((1, 1))
-
-    def _read(self, job: Job) -> NDArray[np.uint8] | str:
-        try:
-            return read_image(job[1])
-        except DataError as error:
-            return str(error)
-
-    def _predict(self, batch: Sequence[Job]) -> list[str | None]:
-        read = [(name, self._read((name, path))) for name, path in batch]
-        good = [(name, image) for name, image in read if not isinstance(image, str)]
-        prepared = [self.model.prepare(_tensor(image), self.inference) for _, image in good]
-        with self.turn:
-            logits = self.model.infer(prepared, self.inference) if good else []
-        for (name, image), one in zip(good, logits, strict=True):
-            self._write(name, image, self.model.native_bands(one, (image.shape[0], image.shape[1])))
-        return [image if isinstance(image, str) else None for _, image in read]
-
-    def _write(self, name: str, image: NDArray[np.uint8], bands: Iterable[tuple[int, torch.Tensor]]) -> None:
-        level, mask = np.empty((2, *image.shape[:2]), np.uint8)
-        for row, band in bands:
-            rows = slice(row, row + band.shape[1])
-            level[rows] = ((band.amax(dim=0) if len(band) > 1 else band[0]) * 255).round().byte().numpy()
-            mask[rows] = self.model.mask_of(band, self.cut).numpy()
-        for kind in self.kinds:
-            path = target(self.out, kind, name)
-            if self.overwrite or not path.exists():
-                save(render(kind, image, level, mask, self.model.classes), path)
-
-
-def _tensor(image: NDArray[np.uint8]) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(image).permute(2, 0, 1)  # not moved in memory: resizing is twice as fast so
-
-
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
-    """Map in threads, at most so many items ahead of whoever takes the results."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > count:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def target(out: Path, kind: str, name: str) -> Path:
-    """Return where a file of an image goes."""
-    return out / kind / f"{name}{KINDS[kind]}"
 
 
 def _claim(out: Path, settings: dict[str, Any], targets: Iterable[Path], overwrite: bool) -> None:
@@ -331,12 +211,11 @@ def _draw_sheets(pool: ThreadPoolExecutor, model: Model, images: dict[str, Path]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "spatialseg predict",
-        description="Predict images with a trained network. Writes grey maps and masks at the images' own size; what "
+    parser = command_parser(
+        "predict",
+        "Predict images with a trained network. Writes grey maps and masks at the images' own size; what "
         "is there already stays, so a command that was stopped goes on where it was.",
-        epilog="example: python -m spatialseg predict saliency_wfb/ecssd photos --write maps cutouts --out predictions",
-        formatter_class=HelpFormatter,
+        "saliency_wfb/ecssd photos --write maps cutouts --out predictions",
     )
     parser.add_argument("run", help="run folder, EXPERIMENT/DATA, or a checkpoint")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, or a pattern such as 'photos/*.jpg'")
@@ -363,11 +242,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str]) -> None:
     """Run `spatialseg predict`.
-
-    Args:
-        args: The command's arguments; those of the process by default.
 
     Raises:
         SystemExit: With status 1 when some file could not be predicted, 2 when nothing can be.

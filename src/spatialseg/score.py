@@ -23,7 +23,7 @@ from spatialseg.data.pairs import Maps, Pairs, Place, ScoringError, find_pairs, 
 from spatialseg.data.source import DataError
 from spatialseg.extras import how_to_install
 from spatialseg.functional.dispatch import one_thread
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.metrics.registry import available_measures
 from spatialseg.report.statistics import RESAMPLES, Arm
@@ -239,20 +239,16 @@ def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]
     return tables
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str]) -> None:
     """Run `spatialseg score`.
-
-    Args:
-        args: The command's arguments; those of the process by default.
 
     Raises:
         SystemExit: With status 2 when the arguments or the files cannot be used.
     """
-    parser = argparse.ArgumentParser(
-        prog="spatialseg score",
-        description="Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
-        epilog="example: python -m spatialseg score --pred mine=maps/ theirs=maps2/ --gt masks/ --preset pysodmetrics",
-        formatter_class=HelpFormatter,
+    parser = command_parser(
+        "score",
+        "Score foreground maps on disk against masks on disk; a map belongs to the mask of the same stem.",
+        "--pred mine=maps/ theirs=maps2/ --gt masks/ --preset pysodmetrics",
     )
     add = parser.add_argument
     folders: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "[NAME=]DIR"}

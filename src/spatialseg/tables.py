@@ -1,15 +1,15 @@
 """The tables and figures of the evidence, made anew from its records."""
 
-import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.report.evidence import (
     classes_table,
     draw_dots,
@@ -33,68 +33,85 @@ from spatialseg.report.table import Table
 NETWORKS = Path("benchmarks") / "results" / "networks.json"  # of benchmarks/networks.py
 RESCORED = EXPERIMENTS / "results" / "rescored"  # of experiments/rescore.py
 
-VALIDATED = ": validation images, one seed"
-
-Tables = dict[str, tuple[TableSpec, str, dict[str, Arm]]]
 Record = dict[str, Any]
 
 
-def read_tables() -> Tables:
-    """Return, by `<table>/<data>`, what there are records of: the table, the data set and its arms."""
-    found = {}
-    for spec in _specs():
+class Records(NamedTuple):
+    """What there are records of; the titles of tables say on what images."""
+
+    trained: dict[str, tuple[TableSpec, Path, dict[str, Arm]]]
+    """By `<table>/<data>` the table, the folder of its records on this data set, and its arms."""
+    validated: list[tuple[TableSpec, list[tuple[str, float, dict[str, float]]]]]
+    """Each table with arm, learning rate and figures of those of its runs that were only validated."""
+    sizes: Record
+    """Of the arms of `networks`; this and the others are empty where their script has not run yet."""
+    ranking: Record
+    filtered: Record
+
+
+def read_records() -> Records:
+    """Read all records of all tables."""
+    specs = [TableSpec.read(path.stem) for path in sorted((EXPERIMENTS / "tables").glob("*.yaml"))]
+    trained, validated = {}, []
+    for spec in specs:
         for data in spec.data:
-            arms = read_arms(EXPERIMENTS / "results" / spec.name / data, list(spec.arms))
-            if arms:
-                found[f"{spec.name}/{data}"] = spec, data, arms
-    return found
+            folder = EXPERIMENTS / "results" / spec.name / data
+            if arms := read_arms(folder, spec.arms):
+                title = f"{spec.title}: {len(next(iter(arms.values())).first_seed)} test images"
+                trained[f"{spec.name}/{data}"] = replace(spec, title=title), folder, arms
+        runs = [run for run in spec.runs() if run.rate is not None and run.done]
+        if runs:
+            titled = replace(spec, title=f"{spec.title}: validation images, one seed")
+            validated.append((titled, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
+    files = (NETWORKS, RESCORED / "ranking.json", RESCORED / "filter.json")
+    return Records(trained, validated, *(json.loads(path.read_text()) if path.is_file() else {} for path in files))
 
 
-def tables_of(found: Tables) -> dict[str, Table]:
-    """Return every table that documents may quote, all numbers as the records (`read_tables`) have them."""
+def tables_of(records: Records) -> dict[str, Table]:
+    """Return every table that documents may quote, all numbers as the records have them."""
     tables = {}
-    for name, (spec, _, arms) in found.items():
-        title = _title(spec, arms)
-        tables[name] = table_of(arms, spec.baseline, title)
+    for name, (spec, _, arms) in records.trained.items():
+        tables[name] = table_of(arms, spec.baseline, spec.title)
         if spec.recipe in arms:
             tables[f"{name}/gains"] = gains_table(arms, spec.recipe, "")
         if next(iter(arms.values())).first_seed.classes:
-            tables[f"{name}/classes"] = classes_table(arms, title)
-        if spec.name == "networks" and (sizes := _record(NETWORKS)):
-            tables[f"{name}/sizes"] = networks_table(arms, sizes["arms"], title)
-    for spec in _specs():
-        if rows := _validated(spec):
-            tables[f"{spec.name}/rates"] = validation_table(rows, spec.title + VALIDATED)
-    for name, make in (("ranking", ranking_table), ("filter", filter_table)):
-        if record := _record(RESCORED / f"{name}.json"):
+            tables[f"{name}/classes"] = classes_table(arms, spec.title)
+        if spec.name == "networks" and records.sizes:
+            tables[f"{name}/sizes"] = networks_table(arms, records.sizes["arms"], spec.title)
+    for spec, rows in records.validated:
+        tables[f"{spec.name}/rates"] = validation_table(rows, spec.title)
+    for name, make, record in (
+        ("ranking", ranking_table, records.ranking),
+        ("filter", filter_table, records.filtered),
+    ):
+        if record:
             tables[f"rescored/{name}"] = make(record, "")
     return tables
 
 
-def documents(found: Tables) -> dict[Path, str]:
+def documents(tables: Mapping[str, Table]) -> dict[Path, str]:
     """Return the text of each document that quotes tables."""
-    quoted = {name: table.markdown() for name, table in tables_of(found).items()}
+    quoted = {name: table.markdown() for name, table in tables.items()}
     return {path: fill(path.read_text(), quoted) for path in (Path("README.md"), EXPERIMENTS / "README.md")}
 
 
-def figures_of(found: Tables) -> dict[Path, Figure]:
+def figures_of(records: Records) -> dict[Path, Figure]:
     """Return every figure that the records give, and where it belongs."""
     figures = {}
-    for spec, data, arms in found.values():
-        folder, title = EXPERIMENTS / "results" / spec.name / data, _title(spec, arms)
+    for spec, folder, arms in records.trained.values():
         scores = next(iter(arms.values())).first_seed
-        figures[folder / "dots.png"] = draw_dots(arms, title)
+        figures[folder / "dots.png"] = draw_dots(arms, spec.title)
         if len(scores.conventions["cuts"]) > 1:
-            figures[folder / "reliability.png"] = draw_reliability(arms, title)
+            figures[folder / "reliability.png"] = draw_reliability(arms, spec.title)
         if spec.recipe in arms and not scores.classes:
-            figures[folder / "gains.png"] = draw_gains(arms, spec.recipe, title)
-        if spec.name == "networks" and (sizes := _record(NETWORKS)):
-            figures[folder / "networks.png"] = draw_networks(arms, sizes["arms"], title)
+            figures[folder / "gains.png"] = draw_gains(arms, spec.recipe, spec.title)
+        if spec.name == "networks" and records.sizes:
+            figures[folder / "networks.png"] = draw_networks(arms, records.sizes["arms"], spec.title)
         if spec.name == "labels":
-            figures[folder / "labels.png"] = draw_labels(arms, _record(RESCORED / "ranking.json"), title)
-    for spec in _specs():
-        if spec.name == "windows" and (rows := _validated(spec)):
-            figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = draw_windows(rows, spec.title + VALIDATED)
+            figures[folder / "labels.png"] = draw_labels(arms, records.ranking, spec.title)
+    for spec, rows in records.validated:
+        if spec.name == "windows":
+            figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = draw_windows(rows, spec.title)
     return figures
 
 
@@ -104,38 +121,17 @@ def write_tables() -> list[Path]:
     Returns:
         The files written.
     """
-    found = read_tables()
-    written = []
-    for spec, data, arms in found.values():
-        folder = EXPERIMENTS / "results" / spec.name / data
-        written += table_of(arms, spec.baseline, _title(spec, arms)).write(folder, "table", ("csv", "tex"))
-    for path, figure in figures_of(found).items():
+    records = read_records()
+    tables, written = tables_of(records), []
+    for name, (_, folder, _) in records.trained.items():
+        written += tables[name].write(folder, "table", ("csv", "tex"))
+    for path, figure in figures_of(records).items():
         figure.savefig(path, dpi=120)
         written.append(path)
-    for path, text in documents(found).items():
+    for path, text in documents(tables).items():
         path.write_text(text)
         written.append(path)
     return written
-
-
-def _title(spec: TableSpec, arms: dict[str, Arm]) -> str:
-    return f"{spec.title}: {len(next(iter(arms.values())).first_seed.names)} test images"
-
-
-def _specs() -> list[TableSpec]:
-    return [TableSpec.read(path.stem) for path in sorted((EXPERIMENTS / "tables").glob("*.yaml"))]
-
-
-def _validated(spec: TableSpec) -> list[tuple[str, float, dict[str, float]]]:
-    """Return arm, learning rate and figures of the runs that were only validated."""
-    runs = [run for run in spec.runs() if run.rate is not None and run.done]
-    return [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]
-
-
-def _record(path: Path) -> Record:
-    """Return what a script has recorded, nothing if it has not run yet."""
-    record: Record = json.loads(path.read_text()) if path.is_file() else {}
-    return record
 
 
 def main(args: Sequence[str]) -> None:
@@ -144,12 +140,10 @@ def main(args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2 when a table cannot be used.
     """
-    parser = argparse.ArgumentParser(
-        "spatialseg tables",
-        description="Make every table and figure of the evidence anew from experiments/results, without training, and "
+    parser = command_parser(
+        "tables",
+        "Make every table and figure of the evidence anew from experiments/results, without training, and "
         "put the tables where README and experiments/README.md quote them.",
-        epilog="example: python -m spatialseg tables",
-        formatter_class=HelpFormatter,
     )
     parser.parse_args(args)
     try:

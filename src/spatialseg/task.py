@@ -80,6 +80,7 @@ class SegmentationTask(LightningModule):
         warmup: float = 0.25,
         channels_last: bool = True,
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         for name, value, sound, expected in (
             ("learning_rate", learning_rate, learning_rate > 0, "positive"),
@@ -90,23 +91,8 @@ class SegmentationTask(LightningModule):
             if not (sound and math.isfinite(value)):
                 raise ValueError(f"{name} must be {expected}, got {value}")
         terms = [asdict(term) if isinstance(term, LossTerm) else term for term in loss]
-        self.save_hyperparameters(
-            {
-                "classes": classes,
-                "architecture": architecture,
-                "encoder": encoder,
-                "encoder_weights": None,  # a checkpoint brings its own, so loading one downloads nothing
-                "network_args": network_args,
-                "loss": terms,
-                "learning_rate": learning_rate,
-                "encoder_rate": encoder_rate,
-                "weight_decay": weight_decay,
-                "schedule": schedule,
-                "warmup": warmup,
-                "channels_last": channels_last,
-            },
-            logger=False,  # the run's configuration says it already
-        )
+        # A checkpoint brings its own weights, so loading one downloads nothing; the run's configuration says all else.
+        self.save_hyperparameters({**arguments, "loss": terms, "encoder_weights": None}, logger=False)
         further = () if classes == 1 else ("spurious",)
         self.conventions = Conventions(cuts=CUTS if classes == 1 else (0.5,), further=further)
         self.scores: dict[str, Scores] = {}
@@ -227,8 +213,10 @@ class SegmentationTask(LightningModule):
             self._log_metrics(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the counts of another validation."""
+        """Forget the counts of another validation or test."""
         self._counts = []
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Score a batch at native resolution, and log the loss there too; image by image where no training is on.
@@ -266,10 +254,6 @@ class SegmentationTask(LightningModule):
         self.conventions = replace(self.conventions, cut=self.conventions.cuts[best])
         self.scores["val"] = self._scores_of(counts)
         self._log_figures("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the counts of another test."""
-        self._counts = []
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Count in each image what its measures need, at native resolution; return what `predict_step` does."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 from torchvision import tv_tensors
 
-from spatialseg.data.samples import Augment, EvaluationSamples, PadToStride
+from spatialseg.data.samples import GREY, Augment, EvaluationSamples, PadToStride
 
 
 class Blobs(torch.utils.data.Dataset):
@@ -104,7 +104,7 @@ def test_padding(sizes, size, stride, keep_aspect):
         else:
             assert height == width
         image = batch["image"][index]
-        assert (image[:, height:] == PadToStride.grey).all() and (image[:, :, width:] == PadToStride.grey).all()
+        assert (image[:, height:] == GREY).all() and (image[:, :, width:] == GREY).all()
         original = Blobs(*sizes)[index]["image"].as_subclass(torch.Tensor)[None].float()
         expected = interpolate(original, (height, width), mode="bilinear", antialias=True)[0]
         error = (image[:, :height, :width].float() - expected).abs().max()

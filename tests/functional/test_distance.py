@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from spatialseg.functional import distance_maps, distance_to_foreground
-from spatialseg.functional.distance import _distance_by_passes, neighbour_offsets
+from spatialseg.functional.distance import _distance_by_passes, steps_within
 
 
 @pytest.mark.parametrize("transform", [distance_to_foreground, _distance_by_passes])
@@ -38,7 +38,7 @@ def test_offsets_find_scipys_nearest_pixel():
             for row, column in np.argwhere((distance > 0) & (distance**2 < 18.5)):
                 dy, dx = next(
                     (dy, dx)
-                    for dy, dx in neighbour_offsets(3)
+                    for dy, dx in steps_within(18)
                     if 0 <= row + dy < 20 and 0 <= column + dx < 23 and mask[row + dy, column + dx]
                 )
                 assert (row + dy, column + dx) == (rows[row, column], columns[row, column])

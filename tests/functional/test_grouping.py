@@ -3,7 +3,7 @@ import torch
 
 from spatialseg.functional import grouping
 from spatialseg.functional.grouping import grouped_cross_entropy, grouped_likelihood
-from spatialseg.functional.pooling import checked
+from spatialseg.functional.pooling import Pooling, checked
 
 
 def sample(height: int, width: int, seed: int, channels: int = 3):
@@ -21,7 +21,7 @@ def test_kernels_equal_the_definitions(dtype, stride, options):
     for height, width, window in ((11, 17, 5), (3, 4, 7), (1, 9, 3)):
         logits, labels = sample(height, width, seed=height)
         logits, labels = logits.to(dtype), labels.masked_fill(labels == 255, -1).int()
-        weights, *_ = checked(logits, labels, window, stride, *options)
+        weights, *_ = checked(logits, labels, Pooling(window, stride, *options))
         (costs, counts), expected = (
             compute(logits, labels, weights, stride)
             for compute in (grouping._costs_by_kernel, grouping._costs_by_tensors)
@@ -52,15 +52,15 @@ def test_operators_are_sound():
 @pytest.mark.parametrize("weights", ["uniform", "gaussian"])
 def test_gradcheck(window, stride, weights):
     logits, labels = sample(5, 4, seed=window)
-    options = {"window": window, "stride": stride, "weights": weights}
-    torch.autograd.gradcheck(lambda x: grouped_cross_entropy(x, labels, **options)[0], logits.requires_grad_())
+    options = Pooling(window, stride, weights)
+    torch.autograd.gradcheck(lambda x: grouped_cross_entropy(x, labels, options)[0], logits.requires_grad_())
     likelihood = torch.rand(2, 5, 4, dtype=torch.float64, requires_grad=True)
-    torch.autograd.gradcheck(lambda x: grouped_likelihood(x, labels, 3, **options)[0], likelihood)
+    torch.autograd.gradcheck(lambda x: grouped_likelihood(x, labels, 3, options)[0], likelihood)
 
 
 def test_second_derivative_is_refused():
     logits, labels = sample(5, 5, seed=0)
-    costs, _ = grouped_cross_entropy(logits.requires_grad_(), labels)
+    costs, _ = grouped_cross_entropy(logits.requires_grad_(), labels, Pooling())
     (gradient,) = torch.autograd.grad(costs.square().sum(), logits, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         gradient.sum().backward()

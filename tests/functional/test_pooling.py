@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spatialseg.functional import pooling, selective_pooling
-from spatialseg.functional.pooling import pooled_cross_entropy
+from spatialseg.functional.pooling import Pooling, pooled_cross_entropy
 
 
 def sample(height: int, width: int, seed: int, channels: int = 2):
@@ -77,7 +77,7 @@ def test_pooled_cross_entropy_equals_its_two_steps(ignore_index, stride):
     options = {"window": 5, "stride": stride, "weights": "gaussian", "ignore_index": ignore_index}
     pooled, centres = selective_pooling(values, labels, **options), labels[:, ::stride, ::stride]
     expected = F.cross_entropy(pooled, centres, ignore_index=ignore_index or -1, reduction="none")
-    cost = pooled_cross_entropy(values, labels, **options)
+    cost = pooled_cross_entropy(values, labels, Pooling(**options))
     torch.testing.assert_close(cost, expected)
     weights = torch.rand_like(cost)
     torch.testing.assert_close(
@@ -91,7 +91,7 @@ def test_pooled_cross_entropy_equals_its_two_steps(ignore_index, stride):
 def test_kernels_equal_the_sums_of_shifts(dtype, stride, weights):
     for height, width, window in ((11, 17, 5), (3, 4, 7), (1, 9, 3)):
         values, labels = sample(height, width, seed=height)
-        *options, ignore_index = pooling.checked(values, labels, window, stride, weights)
+        *options, ignore_index = pooling.checked(values, labels, Pooling(window, stride, weights))
         categories = pooling._categories(labels, stride, ignore_index)
         found = pooling._pool_by_kernel(values.to(dtype), *categories, *options)
         expected = pooling.pool_by_tensors(values.to(dtype), *categories, *options)

@@ -44,10 +44,3 @@ def test_measures_go_around_and_scores_spread():
     below, above = (patch.get_path().get_extents() for patch in right.patches)
     assert (above.x0, above.x1) == pytest.approx((0.25, 0.75)) and (below.x0, below.x1) == pytest.approx((0.125, 0.375))
     assert [label.get_text() for label in right.get_yticklabels()] == ["b", "a"]
-
-
-def test_fidelity_shows_the_error_of_every_image():
-    exact = np.random.default_rng(0).random((2, 50))
-    figure = pictures.draw_fidelity(exact, {"local": exact + 0.01, "None": exact})
-    assert [len(axis.collections) for axis in figure.axes] == [2, 2]
-    assert np.asarray(figure.axes[0].collections[1].get_offsets())[:, 1] == pytest.approx(np.full(50, 0.01))

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,33 +33,20 @@ def check_pairs(splits: Mapping[Split, Sequence[Pair]], classes: int, name: str)
     `~/.cache/spatialseg`), so that the next start does not wait. Nothing is written beside the data.
     """
     pairs = sorted({pair for part in splits.values() for pair in part})
-    files = [file for pair in pairs for file in pair[1:]]
-    what = f"Checking the images and masks of {name}, once"
-    problems, facts = _once(lambda pair: inspect_pair(pair, classes), pairs, files, f"pairs {classes}", what)
-    return problems or _unfit_splits(splits, dict(zip(pairs, facts, strict=True)), classes)
-
-
-def _once(
-    inspect: Callable[[T], tuple[list[str], R]], items: Sequence[T], files: Sequence[Path], kind: str, what: str
-) -> tuple[list[str], list[R]]:
-    """Return the problems of all items, and what there is to know of each; looked up if the files have passed before.
-
-    Where nothing can be written, the check is simply made again.
-    """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spatialseg" / "checked"
-    passed = folder / fingerprint(files, kind)
+    passed = folder / fingerprint((file for pair in pairs for file in pair[1:]), f"pairs {classes}")
     try:
-        return [], json.loads(passed.read_text())
+        facts = json.loads(passed.read_text())
     except (OSError, ValueError):  # none, or one that was cut short
-        inspected = in_parallel(inspect, items, what)
-    problems, facts = [problem for found, _ in inspected for problem in found], [fact for _, fact in inspected]
-    if not problems:
-        try:
+        what = f"Checking the images and masks of {name}, once"
+        inspected = in_parallel(lambda pair: inspect_pair(pair, classes), pairs, what)
+        if problems := [problem for found, _ in inspected for problem in found]:
+            return problems
+        facts = [fact for _, fact in inspected]
+        with suppress(OSError):  # where nothing can be written, the check is simply made again
             folder.mkdir(parents=True, exist_ok=True)
             passed.write_text(json.dumps(facts))
-        except OSError:
-            pass
-    return problems, facts
+    return _unfit_splits(splits, dict(zip(pairs, facts, strict=True)), classes)
 
 
 def inspect_pair(pair: Pair, classes: int) -> tuple[list[str], Facts]:

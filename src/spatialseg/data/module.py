@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
-from spatialseg.data.distance import AddDistance
 from spatialseg.data.samples import (
     Augment,
     Batch,
@@ -18,6 +18,7 @@ from spatialseg.data.samples import (
     KeptSamples,
     PadToStride,
     TrainingSamples,
+    add_distance,
 )
 from spatialseg.data.sampling import SeededSampler, ShareSampler, TrainingLoader
 from spatialseg.data.scenes import ProceduralScenes
@@ -107,7 +108,7 @@ class SegmentationDataModule(LightningDataModule):
             num_workers = 0 if self.source.in_memory else min(8, (os.cpu_count() or 1) // 2)
         self.num_workers = num_workers
         self.augment = Augment(size, crop_scale, flip, color_jitter)
-        self.add = AddDistance(self.source.classes) if distances else None
+        self.add = partial(add_distance, classes=self.source.classes) if distances else None
         self.stride = stride
         self.seed = seed
         self.classes = self.source.classes

@@ -16,18 +16,31 @@ from torchvision.transforms.v2 import functional as F
 from spatialseg.data.checking import in_parallel
 from spatialseg.data.files import Array, Pair, read_image, read_mask
 from spatialseg.data.source import Sample
+from spatialseg.functional import distance_maps
 
 Batch = dict[str, Any]
-
-
-def image_tensor(pixels: Array) -> tv_tensors.Image:
-    """Turn (H, W, 3) uint8 into a (3, H, W) image tensor."""
-    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+GREY = 128
+"""What images are filled up with: it disturbs a network less than black does, for it is about 0 once normalised."""
 
 
 def make_sample(name: str, pixels: Array, mask: Array) -> Sample:
     """Return an image, (H, W, 3) uint8, and its mask, (H, W) uint8, as a sample."""
-    return {"image": image_tensor(pixels), "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
+    image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1).contiguous())
+    return {"image": image, "mask": tv_tensors.Mask(torch.from_numpy(mask)), "name": name}
+
+
+class Wrapped(Dataset[Batch]):
+    """Samples made of others, one of each.
+
+    Args:
+        samples: The others.
+    """
+
+    def __init__(self, samples: Dataset[Sample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
 
 
 class PairDataset(Dataset[Sample]):
@@ -75,7 +88,7 @@ class Augment:
         return self.jitter(image).as_subclass(Tensor), mask.as_subclass(Tensor)
 
 
-class KeptSamples(Dataset[Sample]):
+class KeptSamples(Wrapped):
     """Samples decoded beforehand and kept in memory, as many as fit; the others are read whenever they are asked for.
 
     Loader processes that are forked afterwards share the memory.
@@ -91,7 +104,7 @@ class KeptSamples(Dataset[Sample]):
     """
 
     def __init__(self, samples: Dataset[Sample], limit: float, what: str) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self.kept: dict[int, Sample] = {}
         self.bytes = 0
         self.full = False
@@ -109,23 +122,25 @@ class KeptSamples(Dataset[Sample]):
 
         in_parallel(keep, range(len(self)), what)
 
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - a sample
         return self.kept.get(index) or self.samples[index]
 
 
-class TrainingSamples(Dataset[Batch]):
+def add_distance(sample: Batch, classes: int) -> Batch:
+    """Return a sample with the `distance_maps` of its mask, made by the loader's processes with their spare cores.
+
+    The mask is resized and cropped before, for a distance map that was would be wrong.
+    """
+    return {**sample, "distance": distance_maps(sample["mask"], classes)}
+
+
+class TrainingSamples(Wrapped):
     """A source's samples, augmented; indexed by (index, seed of the augmentation), or by the index alone: seed 0."""
 
     def __init__(self, samples: Dataset[Sample], augment: Augment, add: Callable[[Batch], Batch] | None = None) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self.augment = augment
         self.add = add
-
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
 
     def __getitem__(self, draw: tuple[int, int] | int) -> Batch:
         index, seed = (draw, 0) if isinstance(draw, int) else draw
@@ -138,16 +153,13 @@ class TrainingSamples(Dataset[Batch]):
         return self.add(batch) if self.add else batch
 
 
-class EvaluationSamples(Dataset[Batch]):
+class EvaluationSamples(Wrapped):
     """A source's samples, the image resized to a square or to a long side of `size`, the mask as it is."""
 
     def __init__(self, samples: Dataset[Sample], size: int, keep_aspect: bool = False) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self.size = size
         self.keep_aspect = keep_aspect
-
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Batch:
         sample = self.samples[index]
@@ -173,8 +185,6 @@ def evaluation_sample(image: Tensor, size: int, keep_aspect: bool) -> Batch:
 class PadToStride:
     """Collate evaluation samples: grey at the bottom and right, to the smallest common multiple of `stride`."""
 
-    grey = 128  # disturbs a network less than black does, for it is about 0 once normalised
-
     def __init__(self, stride: int) -> None:
         self.stride = stride
 
@@ -182,7 +192,7 @@ class PadToStride:
         """Return one batch; masks, names and sizes stay lists, for they differ from image to image."""
         batch: Batch = {key: [sample[key] for sample in samples] for key in samples[0]}
         height, width = (-(-max(sides) // self.stride) * self.stride for sides in zip(*batch["size"], strict=True))
-        image = batch["image"][0].new_full((len(samples), 3, height, width), self.grey)
+        image = batch["image"][0].new_full((len(samples), 3, height, width), GREY)
         for canvas, part in zip(image, batch["image"], strict=True):
             canvas[:, : part.shape[1], : part.shape[2]] = part
         return batch | {"image": image}

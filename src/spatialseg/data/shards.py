@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 from spatialseg.data.files import Stored, find_root, read_image, read_mask
 from spatialseg.data.samples import make_sample
 from spatialseg.data.source import SPLITS, DataError, Sample, Source, Split
+from spatialseg.extras import import_extra
 
 if TYPE_CHECKING:
     from spatialseg.data.folders import FolderPairs
 
-INSTALL = "LitData reads and writes shards; install it: pip install 'spatialseg[shards]'"
 PARTS = ("image", "mask")
 
 
@@ -29,7 +29,7 @@ class ShardDataset(Dataset[Sample]):
         classes: Number of classes; 1 means binary.
 
     Raises:
-        DataError: The folder holds no shards, one of them is missing or cut short, or LitData is missing.
+        DataError: The folder holds no shards, or one of them is missing or cut short.
     """
 
     def __init__(self, folder: Path, classes: int) -> None:
@@ -51,11 +51,7 @@ class ShardDataset(Dataset[Sample]):
 
     @cached_property
     def _stored(self) -> Any:  # noqa: ANN401 - LitData's
-        try:
-            from litdata import StreamingDataset
-        except ImportError as error:
-            raise DataError(INSTALL) from error
-        return StreamingDataset(str(self.folder), shuffle=False)
+        return import_extra("litdata").StreamingDataset(str(self.folder), shuffle=False)
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.length:
@@ -104,18 +100,16 @@ def write_shards(source: FolderPairs, root: str | Path, megabytes: int = 64) -> 
         megabytes: Size of a shard, about.
 
     Raises:
-        DataError: The pairs have problems, a split is there already, or LitData is missing.
+        DataError: The pairs have problems, or a split is there already.
+        ModuleNotFoundError: LitData is not installed; says which extra brings it.
     """
-    try:
-        from litdata.streaming.writer import BinaryWriter
-    except ImportError as error:
-        raise DataError(INSTALL) from error
+    make = import_extra("litdata.streaming.writer").BinaryWriter
     source.check()
     for split in SPLITS:
         folder = Path(root, split)
         if folder.exists():
             raise DataError(f"{folder} exists; shards are written to a new folder")
-        writer = BinaryWriter(str(folder), chunk_bytes=megabytes * 1_000_000)
+        writer = make(str(folder), chunk_bytes=megabytes * 1_000_000)
         for index, (name, *paths) in enumerate(source.pairs(split)):
             files = {f"{part}_file": path.read_bytes() for part, path in zip(PARTS, paths, strict=True)}
             writer[index] = {

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from spatialseg.data.samples import Batch, Wrapped
 from spatialseg.data.source import IGNORE_INDEX, Sample, Source, Split
 
 Mask = NDArray[np.bool_]
@@ -73,15 +74,12 @@ class SloppyMasks(Source):
         return torch.from_numpy(np.where(clean == IGNORE_INDEX, IGNORE_INDEX, sloppy).astype(np.uint8))
 
 
-class _SloppySamples(Dataset[Sample]):
+class _SloppySamples(Wrapped):
     def __init__(self, samples: Dataset[Sample], source: SloppyMasks) -> None:
-        self.samples = samples
+        super().__init__(samples)
         self.source = source
 
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Batch:
         sample = self.samples[index]
         mask = self.source.spoil(sample["mask"].as_subclass(Tensor), index)
         return {**sample, "mask": tv_tensors.Mask(mask)}

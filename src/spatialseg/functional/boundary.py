@@ -1,18 +1,16 @@
 """Measures of the boundary of foreground masks."""
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
-from spatialseg.functional.distance import distance_to_foreground
+from spatialseg.functional.distance import distance_to_foreground, steps_within
 from spatialseg.functional.maps import as_maps, masks_at
 
 
@@ -38,18 +36,11 @@ def boundary_iou(
     distance, beyond the image is background) of what is not in it; d = `dilation_ratio` of the image diagonal, rounded,
     at least 1.
 
-    Args:
-        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
-        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
-        threshold: Probability from which on a pixel is foreground.
-        dilation_ratio: Width of the boundary region, relative to the diagonal.
-        ignore_index: Target value of the pixels that do not count; they are background in both masks.
+    A pixel is foreground from the probability `threshold` on; those of `ignore_index` are background in both masks. All
+    other arguments, and the errors, are those of `maps.as_maps`.
 
     Returns:
         One value in [0, 1] for each image, (N,), float64; 1 where both masks are empty.
-
-    Raises:
-        ValueError: Bad input, see `as_maps`.
     """
     masks = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
     return boundary_iou_from_counts(boundary_region_counts_of(*masks, dilation_ratio))
@@ -90,18 +81,10 @@ def boundary_f_measure(
     inside the image) that is not in the mask; the distance is Euclidean; r = `tolerance_ratio` of the image diagonal,
     rounded up.
 
-    Args:
-        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
-        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
-        threshold: Probability from which on a pixel is foreground.
-        tolerance_ratio: r relative to the diagonal.
-        ignore_index: Target value of the pixels that do not count; they are background in both masks.
+    All other arguments, and the errors, are those of `boundary_iou`.
 
     Returns:
         F, precision and recall; all 1 where neither mask has a contour, all 0 where one has none.
-
-    Raises:
-        ValueError: Bad input, see `as_maps`.
     """
     masks = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
     return boundary_f_from_counts(contour_counts_of(*masks, tolerance_ratio))
@@ -164,15 +147,7 @@ def _region_counts_by_kernel(predicted: Tensor, true: Tensor, width: int) -> Ten
 
 
 def _contour_counts_by_kernel(predicted: Tensor, true: Tensor, radius: int) -> Tensor:
-    return gathered(per_image(kernels.boundary.contour_counts, predicted, true, _disk(radius)), np.int64)
-
-
-@lru_cache(maxsize=8)
-def _disk(radius: int) -> NDArray[np.int64]:
-    """Return the (row, column) steps within a Euclidean distance, the shortest first, (n, 2)."""
-    reach = range(-radius, radius + 1)
-    steps = [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx <= radius * radius]
-    return np.array(sorted(steps, key=lambda step: step[0] ** 2 + step[1] ** 2))
+    return gathered(per_image(kernels.boundary.contour_counts, predicted, true, steps_within(radius**2)), np.int64)
 
 
 _region_counts = operator("boundary_region_counts", _region_counts_by_tensors, _region_counts_by_kernel)

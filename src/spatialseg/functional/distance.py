@@ -1,8 +1,11 @@
 """Where the nearest foreground pixel is, and how far."""
 
+import math
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spatialseg import kernels
@@ -81,18 +84,12 @@ _distance = operator("distance_to_foreground", _distance_by_passes, _distance_by
 
 
 @lru_cache(maxsize=8)
-def neighbour_offsets(radius: int) -> tuple[tuple[int, int], ...]:
-    """List the (row, column) steps by which a pixel's nearest foreground pixel can differ from it, nearest first.
+def steps_within(squared: int) -> NDArray[np.int64]:
+    """Return the (row, column) steps whose squared Euclidean length is at most this, the shortest first, (n, 2).
 
-    Between equally near pixels the smaller column wins, then the smaller row: the order in which SciPy's feature
-    transform, and with it PySODMetrics, breaks the tie.
-
-    Args:
-        radius: Chebyshev distance in pixels within which some foreground pixel is known to lie.
-
-    Returns:
-        The steps of Euclidean length at most radius·√2, without (0, 0).
+    Between equally long ones the smaller column comes first, then the smaller row: the order in which SciPy's feature
+    transform, and with it PySODMetrics, breaks the tie between equally near pixels.
     """
-    reach = range(-int(radius * 2**0.5), int(radius * 2**0.5) + 1)
-    steps = [(dy, dx) for dy in reach for dx in reach if 0 < dy * dy + dx * dx <= 2 * radius * radius]
-    return tuple(sorted(steps, key=lambda step: (step[0] ** 2 + step[1] ** 2, step[1], step[0])))
+    reach = range(-math.isqrt(squared), math.isqrt(squared) + 1)
+    steps = [(dy, dx) for dy in reach for dx in reach if dy * dy + dx * dx <= squared]
+    return np.array(sorted(steps, key=lambda step: (step[0] ** 2 + step[1] ** 2, step[1], step[0])))

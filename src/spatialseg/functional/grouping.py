@@ -1,6 +1,5 @@
 """The cost of what each category of a window predicts together."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,21 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from typing_extensions import Unpack
 
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.one_vs_rest import one_vs_rest
-from spatialseg.functional.pooling import (
-    PoolingOptions,
-    add_spread_by_tensors,
-    as_window,
-    checked,
-    pool_by_tensors,
-)
+from spatialseg.functional.pooling import Pooling, add_spread_by_tensors, as_window, checked, pool_by_tensors
 
 
-def grouped_cross_entropy(logits: Tensor, labels: Tensor, **options: Unpack[PoolingOptions]) -> tuple[Tensor, Tensor]:
+def grouped_cross_entropy(logits: Tensor, labels: Tensor, pooling: Pooling) -> tuple[Tensor, Tensor]:
     r"""Compute the cross-entropy of every category present in a window under the softmax of its pixels' mean logits.
 
     As `pooled_cross_entropy`, but a window stands for each category g in it, not for its centre's alone:
@@ -35,33 +27,31 @@ def grouped_cross_entropy(logits: Tensor, labels: Tensor, **options: Unpack[Pool
     Args:
         logits: Scores of C ≥ 2 classes, shape (N, C, H, W), float32 or float64.
         labels: Classes in [0, C), shape (N, H, W), integer; all else takes no part, as centre neither.
-        options: See `selective_pooling`, as for what is raised.
+        pooling: See `selective_pooling`, as for what is raised.
 
     Returns:
         The costs, shape (N, C, ⌈H / stride⌉, ⌈W / stride⌉), 0 where a category is absent, and the number of those
         present, a scalar. Differentiable in `logits`, once.
     """
-    weights, stride, ignore_index = checked(logits, labels, **options)
+    weights, stride, ignore_index = checked(logits, labels, pooling)
     costs, count = _GroupCosts.apply(logits, _without(labels, ignore_index), weights, stride)
     return costs, count
 
 
-def grouped_likelihood(
-    likelihood: Tensor, labels: Tensor, classes: int, **options: Unpack[PoolingOptions]
-) -> tuple[Tensor, Tensor]:
+def grouped_likelihood(likelihood: Tensor, labels: Tensor, classes: int, pooling: Pooling) -> tuple[Tensor, Tensor]:
     """Average the likelihood of their own category over each window's pixels of each category.
 
     Args:
         likelihood: Probability that each pixel gives to its own category, shape (N, H, W), float32 or float64.
         labels: See `grouped_cross_entropy`.
         classes: C.
-        options: The same.
+        pooling: The same.
 
     Returns:
         The means, shape (N, C, ⌈H / stride⌉, ⌈W / stride⌉), differentiable, and whether the category is present.
     """
-    weights, stride, ignore_index = checked(likelihood[:, None], labels, **options)
-    window = math.isqrt(len(weights))
+    weights, stride, ignore_index = checked(likelihood[:, None], labels, pooling)
+    window = pooling.window
     kernel = likelihood.new_tensor(weights).view(window, window).expand(classes, 1, window, window)
     region = one_vs_rest(_without(labels, ignore_index), classes).to(likelihood.dtype)
     total, mass = (

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from typing_extensions import Unpack
 
 from spatialseg import kernels
 from spatialseg.functional.dispatch import operator, per_image
@@ -18,14 +18,29 @@ from spatialseg.functional.dispatch import operator, per_image
 PoolingWeights = Literal["uniform", "gaussian"]
 
 
-class PoolingOptions(TypedDict, total=False):
-    """What `selective_pooling` takes besides values and labels."""
+@dataclass(frozen=True)
+class Pooling:
+    """What is pooled around each centre; see `selective_pooling`.
 
-    window: int
-    stride: int
-    weights: PoolingWeights
-    sigma: float
-    ignore_index: int | None
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    window: int = 3
+    stride: int = 1
+    weights: PoolingWeights = "uniform"
+    sigma: float = 1.0
+    ignore_index: int | None = 255
+
+    def __post_init__(self) -> None:
+        """Refuse what is no window."""
+        if self.window < 1 or self.window % 2 == 0 or self.stride < 1 or self.sigma <= 0:
+            raise ValueError(
+                "window must be odd and positive, stride and sigma positive, "
+                f"got window={self.window}, stride={self.stride}, sigma={self.sigma}"
+            )
+        if self.weights not in ("uniform", "gaussian"):
+            raise ValueError(f'weights must be "uniform" or "gaussian", got {self.weights!r}')
 
 
 def selective_pooling(
@@ -62,12 +77,16 @@ def selective_pooling(
         TypeError: The values are neither float32 nor float64, or the labels are floating.
         ValueError: Shapes do not fit, or an argument is out of its range.
     """
-    options = checked(values, labels, window, stride, weights, sigma, ignore_index)
-    pooled: Tensor = _SelectivePooling.apply(values, labels, *options)
-    return pooled
+    return pooled_means(values, labels, Pooling(window, stride, weights, sigma, ignore_index))
 
 
-def pooled_cross_entropy(logits: Tensor, labels: Tensor, **options: Unpack[PoolingOptions]) -> Tensor:
+def pooled_means(values: Tensor, labels: Tensor, pooling: Pooling) -> Tensor:
+    """Do the same with options that are checked already."""
+    means: Tensor = _SelectivePooling.apply(values, labels, *checked(values, labels, pooling))
+    return means
+
+
+def pooled_cross_entropy(logits: Tensor, labels: Tensor, pooling: Pooling) -> Tensor:
     r"""Compute the cross-entropy of each centre's label under the softmax of the pooled logits around it.
 
     It equals `cross_entropy(selective_pooling(logits, labels), centres)`, but keeps a single map of the logits' size
@@ -76,12 +95,12 @@ def pooled_cross_entropy(logits: Tensor, labels: Tensor, **options: Unpack[Pooli
     Args:
         logits: Scores of C ≥ 2 classes, shape (N, C, H, W), float32 or float64.
         labels: Classes in [0, C) or `ignore_index`, shape (N, H, W), int64.
-        options: See `selective_pooling`, as for what is raised; the cost of an ignored centre is 0.
+        pooling: See `selective_pooling`, as for what is raised; the cost of an ignored centre is 0.
 
     Returns:
         The costs, shape (N, ⌈H / stride⌉, ⌈W / stride⌉). Differentiable in `logits`, once.
     """
-    weights, stride, ignore_index = checked(logits, labels, **options)
+    weights, stride, ignore_index = checked(logits, labels, pooling)
     if torch.compiler.is_compiling():  # the compiler saves the memory itself
         pooled = _SelectivePooling.apply(logits, labels, weights, stride, ignore_index)
         centres = labels[:, ::stride, ::stride]
@@ -143,31 +162,11 @@ class _PooledCrossEntropy(torch.autograd.Function):
         return spread, None, None, None, None
 
 
-def check_options(window: int, stride: int, weights: PoolingWeights, sigma: float) -> None:
-    """Raise a ValueError for options that `selective_pooling` does not take."""
-    if window < 1 or window % 2 == 0 or stride < 1 or sigma <= 0:
-        raise ValueError(
-            "window must be odd and positive, stride and sigma positive, "
-            f"got window={window}, stride={stride}, sigma={sigma}"
-        )
-    if weights not in ("uniform", "gaussian"):
-        raise ValueError(f'weights must be "uniform" or "gaussian", got {weights!r}')
-
-
-def checked(
-    values: Tensor,
-    labels: Tensor,
-    window: int = 3,
-    stride: int = 1,
-    weights: PoolingWeights = "uniform",
-    sigma: float = 1.0,
-    ignore_index: int | None = 255,
-) -> tuple[list[float], int, int | None]:
+def checked(values: Tensor, labels: Tensor, pooling: Pooling) -> tuple[list[float], int, int | None]:
     """Return the weight of each pixel of a window, row by row, stride and `ignore_index`, or raise.
 
     See `selective_pooling`.
     """
-    check_options(window, stride, weights, sigma)
     if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"selective_pooling needs float32 or float64 values, got {values.dtype}")
     if labels.is_floating_point():
@@ -177,10 +176,11 @@ def checked(
             "selective_pooling needs values (N, C, H, W) and labels (N, H, W), "
             f"got {tuple(values.shape)} and {tuple(labels.shape)}"
         )
-    scale = 2 * sigma**2 if weights == "gaussian" else math.inf
-    far = (max(abs(dy), abs(dx)) for dy, dx in _steps(window))
+    scale = 2 * pooling.sigma**2 if pooling.weights == "gaussian" else math.inf
+    far = (max(abs(dy), abs(dx)) for dy, dx in _steps(pooling.window))
     # The bound keeps the mean of a category that is only far from the centre within single precision.
-    return [max(math.exp(-(distance**2) / scale), 1e-30) for distance in far], stride, ignore_index
+    weights = [max(math.exp(-(distance**2) / scale), 1e-30) for distance in far]
+    return weights, pooling.stride, pooling.ignore_index
 
 
 def _categories(labels: Tensor, stride: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:

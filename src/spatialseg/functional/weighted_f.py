@@ -14,6 +14,7 @@ importance) makes a false alarm cost more the farther it lies from the object. T
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,11 +26,36 @@ from torch.autograd.function import once_differentiable
 from spatialseg import kernels
 from spatialseg.functional.arrays import nonzero, where
 from spatialseg.functional.dispatch import gathered, operator, per_image, quick
-from spatialseg.functional.distance import distance_to_foreground, neighbour_offsets
+from spatialseg.functional.distance import distance_to_foreground, steps_within
 from spatialseg.functional.maps import Maps, as_mask, plain_scale, to_probability
 
 Dependency = Literal["reference", "local"] | None
 Importance = Literal["distance"] | None
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How errors are weighed; see `weighted_error`.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    dependency: Dependency = "reference"
+    importance: Importance = "distance"
+    window: int = 7
+    sigma: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what there is not."""
+        if self.dependency not in ("reference", "local", None):
+            raise ValueError(f'dependency must be "reference", "local" or None, got {self.dependency!r}')
+        if self.importance not in ("distance", None):
+            raise ValueError(f'importance must be "distance" or None, got {self.importance!r}')
+        if self.window < 1 or self.window % 2 == 0 or self.sigma <= 0:
+            raise ValueError(
+                f"window must be odd and positive, sigma positive, got window={self.window}, sigma={self.sigma}"
+            )
 
 
 class WeightedError(NamedTuple):
@@ -99,20 +125,26 @@ def weighted_error(
         ValueError: Shapes differ or are not (N, H, W), the window is not odd and positive, sigma is not positive, or an
             option is unknown.
     """
-    check_options(dependency, importance, window, sigma)
+    return _error_maps(prediction, target, Weighting(dependency, importance, window, sigma), ignore_index, distance)
+
+
+def _error_maps(
+    prediction: Tensor, target: Tensor, weighting: Weighting, ignore_index: int | None, distance: Tensor | None
+) -> WeightedError:
     prediction = _checked(prediction, target, distance)
     foreground = target == 1
     valid = torch.ones_like(foreground) if ignore_index is None else target != ignore_index
     error = torch.where(foreground, 1 - prediction, prediction) * valid
 
-    if dependency == "reference":
-        dependent = _dependent_by_nearest(error, foreground, valid, _gaussian(window, sigma))
-    elif dependency == "local":
-        dependent = _dependent_by_local_mean(error, foreground, _gaussian(window, sigma))
+    kernel = _gaussian(weighting.window, weighting.sigma)
+    if weighting.dependency == "reference":
+        dependent = _dependent_by_nearest(error, foreground, valid, kernel)
+    elif weighting.dependency == "local":
+        dependent = _dependent_by_local_mean(error, foreground, kernel)
     else:
         dependent = error
 
-    weight = _importance(foreground, _needed_distance(foreground, importance, distance), error.dtype)
+    weight = _importance(foreground, _needed_distance(foreground, weighting.importance, distance), error.dtype)
     return WeightedError(error, dependent, weight * valid, torch.minimum(error, dependent) * weight)
 
 
@@ -135,26 +167,24 @@ def weighted_counts(
     Returns:
         Weighted true positives, weighted false positives and the number of foreground pixels.
     """
-    check_options(dependency, importance, window, sigma)
+    return counts_with(prediction, target, Weighting(dependency, importance, window, sigma), ignore_index, distance)
+
+
+def counts_with(
+    prediction: Tensor, target: Tensor, weighting: Weighting, ignore_index: int | None, distance: Tensor | None
+) -> WeightedCounts:
+    """Do the same with options that are checked already."""
     prediction = _checked(prediction, target, distance)
-    if dependency == "local":
+    if weighting.dependency == "local":
         mask, _ = as_mask(target, ignore_index)
-        distance = _needed_distance(mask == 1, importance, distance)
-        return WeightedCounts(*_LocalCounts.apply(prediction, mask, distance, _gaussian(window, sigma)).unbind())
-    as_published = (dependency, importance, window, sigma) == ("reference", "distance", 7, 5.0) and distance is None
+        distance = _needed_distance(mask == 1, weighting.importance, distance)
+        kernel = _gaussian(weighting.window, weighting.sigma)
+        return WeightedCounts(*_LocalCounts.apply(prediction, mask, distance, kernel).unbind())
+    as_published = weighting == Weighting() and distance is None
     if as_published and not (prediction.requires_grad and torch.is_grad_enabled()):
         mask, _ = as_mask(target, ignore_index)
         return WeightedCounts(*_published_counts(prediction, plain_scale(prediction), mask))
-    maps = weighted_error(
-        prediction,
-        target,
-        dependency=dependency,
-        importance=importance,
-        window=window,
-        sigma=sigma,
-        ignore_index=ignore_index,
-        distance=distance,
-    )
+    maps = _error_maps(prediction, target, weighting, ignore_index, distance)
     return WeightedCounts(*_summed(maps.weighted, target == 1))
 
 
@@ -223,27 +253,8 @@ def weighted_f_measure(
         >>> round(weighted_f_measure(target.roll((2, 1), (1, 2)), target).f.item(), 6)
         0.768816
     """
-    counts = weighted_counts(
-        prediction,
-        target,
-        dependency=dependency,
-        importance=importance,
-        window=window,
-        sigma=sigma,
-        ignore_index=ignore_index,
-        distance=distance,
-    )
-    return f_measure_from_counts(counts, beta2, smooth)
-
-
-def check_options(dependency: Dependency, importance: Importance, window: int, sigma: float) -> None:
-    """Raise a ValueError for options that `weighted_error` does not take."""
-    if dependency not in ("reference", "local", None):
-        raise ValueError(f'dependency must be "reference", "local" or None, got {dependency!r}')
-    if importance not in ("distance", None):
-        raise ValueError(f'importance must be "distance" or None, got {importance!r}')
-    if window < 1 or window % 2 == 0 or sigma <= 0:
-        raise ValueError(f"window must be odd and positive, sigma positive, got window={window}, sigma={sigma}")
+    weighting = Weighting(dependency, importance, window, sigma)
+    return f_measure_from_counts(counts_with(prediction, target, weighting, ignore_index, distance), beta2, smooth)
 
 
 def _checked(prediction: Tensor, target: Tensor, distance: Tensor | None) -> Tensor:
@@ -305,16 +316,14 @@ def _dependent_by_local_mean(error: Tensor, foreground: Tensor, weights: list[fl
 def _dependent_by_nearest(error: Tensor, foreground: Tensor, valid: Tensor, weights: list[float]) -> Tensor:
     """Smooth Ẽ; only background within the window's radius of foreground is ever read, so only it is searched for."""
     radius = len(weights) // 2
-    offsets = neighbour_offsets(radius)
     _, height, width = foreground.shape
     reach = int(radius * 2**0.5)
     padded = F.pad(foreground, (reach, reach, reach, reach))
     index = torch.arange(height * width, device=error.device).view(1, height, width)
     nearest = index.expand_as(foreground)
-    for dy, dx in reversed(offsets):  # the nearest is written last, and stays
+    for dy, dx in reversed(steps_within(2 * radius**2).tolist()):  # the nearest is written last, and stays
         hit = padded[:, reach + dy : reach + dy + height, reach + dx : reach + dx + width]
         nearest = torch.where(hit, index + (dy * width + dx), nearest)
-    nearest = torch.where(foreground, index, nearest)
     spread = (error.flatten(1).gather(1, nearest.flatten(1)).view_as(error)) * valid
     return torch.where(foreground, _smooth(spread, weights), error)
 

@@ -245,9 +245,8 @@ class Model(nn.Module):
         found: list[Tensor] = []
         for at_scale in zip(*images, strict=True):
             logits = self._flipped(self.pad(at_scale)["image"], inference)
-            parts = [
-                one[:, :height, :width] for one, (height, width) in zip(logits, self._sizes(at_scale), strict=True)
-            ]
+            sizes = [sample["size"] for sample in at_scale]
+            parts = [one[:, :height, :width] for one, (height, width) in zip(logits, sizes, strict=True)]
             if found:
                 parts = [total + _resized(part, total.shape[-2:]) for total, part in zip(found, parts, strict=True)]
             found = parts
@@ -285,10 +284,6 @@ class Model(nn.Module):
 
     def _activate(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.classes == 1 else logits.softmax(dim=0)
-
-    @staticmethod
-    def _sizes(samples: Sequence[Batch]) -> list[tuple[int, int]]:
-        return [sample["size"] for sample in samples]
 
     @torch.inference_mode()
     def _of_tiles(self, tiles: Tensor, inference: Inference) -> Tensor:

@@ -25,6 +25,11 @@ COLUMNS, ROWS, THUMBNAIL, LINE = 4, 12, 160, 14
 """Of a contact sheet: pairs beside each other and below, side of a thumbnail and height of a line of text in pixels."""
 
 
+def target(out: Path, kind: str, name: str) -> Path:
+    """Return where a file of an image goes."""
+    return out / kind / f"{name}{KINDS[kind]}"
+
+
 def class_colours() -> NDArray[np.uint8]:
     """Return the colours of Pascal VOC for 256 classes, (256, 3): 0 is black."""
     index = np.arange(256)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-GREY = 128
+from spatialseg.data.samples import GREY
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:

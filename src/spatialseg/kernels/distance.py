@@ -70,19 +70,21 @@ def nearest_row(mask_row: Array, above_row: Array, y: int, below: Array, nearest
 
 
 @njit(cache=True, nogil=True)
-def lower_envelope(
-    columns: Array,
-    rows: Array,
-    y: int,
-    left: int,
-    height: int,
-    width: int,
-    site: Array,
-    depth: Array,
-    end: Array,
-    lost: Array,
-    halves: Array,
-) -> int:
+def envelope_room(width: int, columns: int) -> tuple[Array, Array, Array, Array, Array]:
+    """Return what `lower_envelope` works with, for rows of a width and at most so many columns.
+
+    Returns:
+        `site`, `depth` and `end`, (W,) each, which it writes; `lost`, a value for each column, which becomes 1 for
+        those that are nearest nowhere between the first and the last pixel of the row, not even between two pixels;
+        and 0.5 / n of n < W: half an integer more than excess is so far from any multiple of the divisor that its
+        product rounds to the quotient.
+    """
+    site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
+    return site, depth, end, np.zeros(columns, np.uint8), 0.5 / np.arange(width)
+
+
+@njit(cache=True, nogil=True)
+def lower_envelope(columns: Array, rows: Array, y: int, left: int, height: int, room: tuple[Array, ...]) -> int:
     """Divide row y among the columns that hold the nearest foreground pixel (Felzenszwalb and Huttenlocher, 2012).
 
     Up to `end[k]` (from `end[k - 1] + 1`) the nearest foreground pixel is in column `site[k]`, `depth[k]` = (vertical
@@ -95,20 +97,13 @@ def lower_envelope(
         y: The row.
         left: The column that `lost` begins with.
         height: Of the image.
-        width: Of the image.
-        site: What is written, as `depth` and `end` are; (W,) each.
-        depth: The same.
-        end: The same.
-        lost: Becomes 1 for columns that are nearest nowhere between the first and the last pixel of the row, not even
-            between two pixels.
-        halves: 0.5 / n of n < W: half an integer more than excess is so far from any multiple of the divisor that its
-            product rounds to the quotient.
+        room: What `envelope_room` returns.
 
     Returns:
         The number of parts; the last reaches to the end of the row.
     """
-    count = 0
-    final = len(columns) - 1
+    site, depth, end, lost, halves = room
+    width, count, final = len(site), 0, len(columns) - 1
     for i in range(final + 1):
         row = rows[i]
         if row == y:
@@ -154,12 +149,11 @@ def distance_transform(mask: Array, out: Array) -> None:
     above = rows_above(mask[top : bottom + 1, left : right + 1], top)
     below = np.full(columns, FAR, np.int32)
     nearest = np.empty(columns, np.int32)
-    numbers, lost = np.arange(left, right + 1), np.empty(columns, np.uint8)
-    site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    halves = 0.5 / np.arange(width)
+    numbers, room = np.arange(left, right + 1), envelope_room(width, columns)
+    site, depth, end, _, _ = room
     for y in range(height - 1, -1, -1):
         nearest_row(mask[y, left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
-        parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost, halves)
+        parts = lower_envelope(numbers, nearest, y, left, height, room)
         start = 0
         for k in range(parts):
             for x in range(start, end[k] + 1):

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from spatialseg.kernels.common import FAST, Array, probability
-from spatialseg.kernels.distance import FAR, bounding_box, lower_envelope, nearest_row, rows_above
+from spatialseg.kernels.distance import FAR, bounding_box, envelope_room, lower_envelope, nearest_row, rows_above
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -48,20 +48,17 @@ def write_misses(source: Array, scale: Array, mask: Array, out: Array) -> float:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def weighted_alarms(
-    alarms: Array, site: Array, depth: Array, end: Array, parts: int, starts: Array, importance: Array
-) -> float:
+def weighted_alarms(alarms: Array, room: tuple[Array, ...], parts: int, starts: Array, importance: Array) -> float:
     """Sum the false alarms of one row, each times its importance.
 
     Args:
         alarms: Probability on background, 0 elsewhere, (W,).
-        site: What `lower_envelope` wrote, as `depth` and `end` are.
-        depth: The same.
-        end: The same.
+        room: What `lower_envelope` wrote to.
         parts: What it returned.
         starts: Space for W + 1 values, uint8.
         importance: What `importance_table` returns.
     """
+    site, depth, end, _, _ = room
     starts[:] = 0
     for k in range(parts):
         starts[end[k] + 1] = 1
@@ -97,23 +94,20 @@ def far_alarms(
     height, width = mask.shape
     alarms = np.empty(width, scale.dtype)
     columns, rows = np.empty(len(profile), np.int64), np.empty(len(profile), np.int64)
-    lost = np.zeros(len(profile), np.uint8)
     count = 0
     for i in range(len(profile)):
         if 0 <= profile[i] < height:
             columns[count], rows[count] = left + i, profile[i]
             count += 1
-    site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    starts, halves = np.empty(width + 1, np.uint8), 0.5 / np.arange(width)
+    room, starts = envelope_room(width, len(profile)), np.empty(width + 1, np.uint8)
+    lost = room[3]
     total = 0.0
     y = first
     while 0 <= y < height:
         sounding = write_alarms(source[y], scale, mask[y], alarms)
         if sounding != 0:  # NaN too
-            parts = lower_envelope(
-                columns[:count], rows[:count], y, left, height, width, site, depth, end, lost, halves
-            )
-            total += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
+            parts = lower_envelope(columns[:count], rows[:count], y, left, height, room)
+            total += weighted_alarms(alarms, room, parts, starts, importance)
             kept = 0
             for i in range(count):
                 columns[kept], rows[kept] = columns[i], rows[i]
@@ -182,9 +176,9 @@ def weighted_counts(
     above = rows_above(mask[top : bottom + 1, left : right + 1], top)
     below = np.full(columns, FAR, np.int32)
     nearest = np.empty(columns, np.int32)
-    numbers, lost = np.arange(left, right + 1), np.empty(columns, np.uint8)
-    site, depth, end = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
-    starts, halves = np.empty(width + 1, np.uint8), 0.5 / np.arange(width)
+    numbers, starts = np.arange(left, right + 1), np.empty(width + 1, np.uint8)
+    room = envelope_room(width, columns)
+    site, depth, end, _, _ = room
     # Ẽ of the seven rows that the window reads, over the foreground's columns and 3 around them; zero beyond the image.
     spread = np.zeros((7, columns + 6))
     down = np.empty(columns + 6)
@@ -196,9 +190,9 @@ def weighted_counts(
         if 0 <= y < height:
             mask_row = mask[y]
             nearest_row(mask_row[left : right + 1], above[min(max(y - top, 0), bottom - top)], y, below, nearest)
-            parts = lower_envelope(numbers, nearest, y, left, height, width, site, depth, end, lost, halves)
+            parts = lower_envelope(numbers, nearest, y, left, height, room)
             if write_alarms(source[y], only_background, mask_row, alarms) != 0:  # NaN too
-                false += weighted_alarms(alarms, site, depth, end, parts, starts, importance)
+                false += weighted_alarms(alarms, room, parts, starts, importance)
             inner = slice(left, right + 1)
             wrong[y % 7] = write_misses(source[y, inner], scale, mask_row[inner], spread_row[3 : columns + 3])
             start = 0

@@ -1,11 +1,10 @@
 """What all losses share: the shapes they accept, the precision they compute in, the targets they refuse."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from spatialseg.extras import import_extra
 from spatialseg.functional.one_vs_rest import one_vs_rest
 
 
@@ -113,12 +112,6 @@ def without_autocast(device: torch.device) -> torch.autocast:
     """Return a context in which operations on the device compute in the types that they are given."""
     known = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type if known else "cpu", enabled=False)
-
-
-def smp_losses(name: str, **options: Any) -> list[nn.Module]:
-    """Make a loss of segmentation-models-pytorch for one channel and for several; it takes seconds to import."""
-    kind = getattr(import_extra("segmentation_models_pytorch.losses"), name)
-    return [kind(mode, **options) for mode in ("binary", "multiclass")]
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 python -m spatialseg losses check my_package.losses.MyLoss
 """
 
-import argparse
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
 
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.losses.registry import check_arguments, loss_class
 
 SHAPES = ((1, 1, 1), (1, 1, 3), (2, 2, 2), (1, 3, 4), (2, 9, 10))
@@ -381,11 +380,10 @@ def main(args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 1 when something that is claimed does not hold, 2 when there is no such loss.
     """
-    parser = argparse.ArgumentParser(
-        "spatialseg losses check",
-        description="Check whether a loss is sound, and show the smallest example of what does not hold.",
-        epilog="example: python -m spatialseg losses check wfb --args '{beta2: 0.3}'",
-        formatter_class=HelpFormatter,
+    parser = command_parser(
+        "losses check",
+        "Check whether a loss is sound, and show the smallest example of what does not hold.",
+        "wfb --args '{beta2: 0.3}'",
     )
     parser.add_argument("name", help="a registered name or the dotted path of a class")
     parser.add_argument("--args", type=yaml.safe_load, default={}, metavar="YAML", help="arguments of the loss")

@@ -1,6 +1,5 @@
 """What losses there are, as text: `python -m spatialseg losses`, which hands `check` over to its module."""
 
-import argparse
 import inspect
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from spatialseg.hints import HelpFormatter
+from spatialseg.hints import command_parser
 from spatialseg.losses import check
 from spatialseg.losses.registry import available_losses, loss_class
 
@@ -72,11 +71,8 @@ def main(args: Sequence[str]) -> None:
     if args[:1] == ["check"]:
         check.main(args[1:])
         return
-    parser = argparse.ArgumentParser(
-        "spatialseg losses",
-        description="List the losses, or explain one of them; `losses check NAME` says whether one is sound.",
-        epilog="example: python -m spatialseg losses wfb",
-        formatter_class=HelpFormatter,
+    parser = command_parser(
+        "losses", "List the losses, or explain one of them; `losses check NAME` says whether one is sound.", "wfb"
     )
     parser.add_argument("name", nargs="?", help="a registered name or a dotted path")
     name = parser.parse_args(args).name

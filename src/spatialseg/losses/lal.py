@@ -1,13 +1,13 @@
 """Locally adaptive learning: cross-entropy of what neighbours of one category predict together."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spatialseg.functional.grouping import grouped_cross_entropy, grouped_likelihood
-from spatialseg.functional.pooling import PoolingWeights, check_options, pooled_cross_entropy, selective_pooling
+from spatialseg.functional.pooling import Pooling, PoolingWeights, pooled_cross_entropy, pooled_means
 from spatialseg.losses.base import SegmentationLoss
 from spatialseg.losses.registry import register_loss
 
@@ -60,37 +60,29 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         groups: Literal["centre", "all"] = "centre",
     ) -> None:
         super().__init__(ignore_index)
-        check_options(window, stride, weights, sigma)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         if merge not in ("logits", "probabilities"):
             raise ValueError(f'merge must be "logits" or "probabilities", got {merge!r}')
         if groups not in ("centre", "all"):
             raise ValueError(f'groups must be "centre" or "all", got {groups!r}')
-        self.stride = stride
         self.k = k
         self.groups = groups
         self.merge = merge
-        self._pooling: Any = {
-            "window": window,
-            "stride": stride,
-            "weights": weights,
-            "sigma": sigma,
-            "ignore_index": ignore_index,
-        }
+        self.pooling = Pooling(window, stride, weights, sigma, ignore_index)
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
         if self.groups == "all":
             return self._compute_all(logits, target)
-        centres = target[:, :: self.stride, :: self.stride]
+        centres = target[:, :: self.pooling.stride, :: self.pooling.stride]
         if self.merge == "logits" and logits.shape[1] > 1:
-            cost = pooled_cross_entropy(logits, target, **self._pooling)
+            cost = pooled_cross_entropy(logits, target, self.pooling)
         elif self.merge == "logits":
-            cost = self._cross_entropy(selective_pooling(logits, target, **self._pooling), centres)
+            cost = self._cross_entropy(pooled_means(logits, target, self.pooling), centres)
         else:
             # The neighbours share the centre's category: their mean probability of it is that of their own categories.
-            merged = selective_pooling(self._likelihood(logits, target)[:, None], target, **self._pooling)[:, 0]
+            merged = pooled_means(self._likelihood(logits, target)[:, None], target, self.pooling)[:, 0]
             cost = -merged.where(self.valid(centres), 1).log().to(logits.dtype)
         valid = self.valid(centres)
         return minkowski_mean(cost.where(valid, 0), valid.sum(), self.k)
@@ -100,8 +92,8 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         if self.merge == "logits":
             if logits.shape[1] == 1:
                 logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-            return minkowski_mean(*grouped_cross_entropy(logits, target, **self._pooling), self.k)
-        merged, present = grouped_likelihood(self._likelihood(logits, target), target, classes, **self._pooling)
+            return minkowski_mean(*grouped_cross_entropy(logits, target, self.pooling), self.k)
+        merged, present = grouped_likelihood(self._likelihood(logits, target), target, classes, self.pooling)
         return minkowski_mean(-merged.where(present, 1).log().to(logits.dtype), present.sum(), self.k)
 
     def _likelihood(self, logits: Tensor, target: Tensor) -> Tensor:

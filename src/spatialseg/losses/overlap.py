@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities, smp_losses
+from spatialseg.extras import import_extra
+from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities
 from spatialseg.losses.registry import register_loss
 
 
@@ -20,7 +21,8 @@ class _OverlapLoss(SegmentationLoss):
 
     def __init__(self, kind: str, ignore_index: int, **options: float) -> None:
         super().__init__(ignore_index)
-        self._losses = smp_losses(kind, ignore_index=ignore_index, **options)
+        make = getattr(import_extra("segmentation_models_pytorch.losses"), kind)  # takes seconds
+        self._losses = [make(mode, ignore_index=ignore_index, **options) for mode in ("binary", "multiclass")]
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
@@ -51,8 +53,7 @@ class DiceLoss(_OverlapLoss):
 class JaccardLoss(_OverlapLoss):
     r"""Soft Jaccard (IoU) loss :math:`1 - |D \cap G| / |D \cup G|`, pooled over the batch (SMP's).
 
-    Several classes: the mean over all classes, in which a class that the batch lacks counts as 0. A binary batch
-    without any foreground is 0 as well: its false alarms cost nothing.
+    Several classes, and no foreground: as in `DiceLoss`.
 
     Args:
         log: Return −log of the index instead.

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_counts
-from spatialseg.functional.weighted_f import Dependency, Importance, check_options
+from spatialseg.functional import WeightedCounts, f_measure_from_counts
+from spatialseg.functional.weighted_f import Dependency, Importance, Weighting, counts_with
 from spatialseg.losses.base import SegmentationLoss, mean_over_present, probabilities, without_autocast
 from spatialseg.losses.registry import register_loss
 
@@ -68,7 +68,7 @@ class WeightedFBetaLoss(SegmentationLoss):
         super().__init__(ignore_index)
         if beta2 <= 0:
             raise ValueError(f"beta2 must be positive, got {beta2}")
-        check_options(dependency, importance, window, sigma)
+        self.weighting = Weighting(dependency, importance, window, sigma)
         if smooth <= 0:
             raise ValueError(f"smooth must be positive, got {smooth}: without it an image may have no F-measure")
         if isinstance(classes, str) and classes not in ("present", "all"):
@@ -78,12 +78,8 @@ class WeightedFBetaLoss(SegmentationLoss):
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
         self.beta2 = beta2
-        self.dependency: Dependency = dependency
-        self.importance: Importance = importance
         self.log = log
         self.smooth = smooth
-        self.window = window
-        self.sigma = sigma
         self.classes = classes
         self.per_image = per_image
         self.reduction = reduction
@@ -131,15 +127,8 @@ class WeightedFBetaLoss(SegmentationLoss):
             chosen = torch.tensor(self.classes, device=logits.device)
             scores, region = scores[:, chosen], region[:, chosen]
             distance = None if distance is None else distance[:, chosen]
-        counts = weighted_counts(
-            scores.flatten(0, 1),
-            region.flatten(0, 1),
-            dependency=self.dependency,
-            importance=self.importance,
-            window=self.window,
-            sigma=self.sigma,
-            distance=None if distance is None else distance.flatten(0, 1),
-        )
+        distance = None if distance is None else distance.flatten(0, 1)
+        counts = counts_with(scores.flatten(0, 1), region.flatten(0, 1), self.weighting, 255, distance)
         counts = WeightedCounts(*(each.view(batch, -1) for each in counts))
         if not self.per_image:
             counts = WeightedCounts(*(each.sum(dim=0, keepdim=True) for each in counts))

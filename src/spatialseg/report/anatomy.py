@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from spatialseg.data.source import IGNORE_INDEX
 from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_error, weighted_f_measure
 from spatialseg.functional.dispatch import one_thread
-from spatialseg.report.sheet import IGNORE_INDEX, Panel, Photograph, Words, draw_panels, heat, map_pixels
+from spatialseg.report.sheet import Panel, Photograph, Words, draw_panels, heat, map_pixels
 
 LOSSES = ("wfb", "bce", "dice", "lal")
 """What is shown unless other losses are named."""

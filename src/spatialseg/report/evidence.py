@@ -1,7 +1,7 @@
 """What the records of a table say: a table, figures, and the places in the documentation that quote them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ Figures = Mapping[str, float]
 MARK = re.compile(r"(<!-- evidence: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def read_arms(folder: Path, names: Iterator[str] | list[str]) -> dict[str, Arm]:
+def read_arms(folder: Path, names: Iterable[str]) -> dict[str, Arm]:
     """Read the records of arms.
 
     Args:

@@ -26,8 +26,15 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[str, Array, Array]]]) -
         title: Stands above all.
         rows: Of each panel its title, the map in [0, 1], (h, w), and the mask, boolean (H, W), over which it is drawn.
     """
-    figure, grid = image_panels([[mask for *_, mask in row] for row in rows], max(map(len, rows)), title)
+    # Each row is as high as its highest mask needs.
+    ratios = [max(min(mask.shape[0] / mask.shape[1], 1.6) for *_, mask in row) for row in rows]
+    columns = max(map(len, rows))
+    figure = Figure((PANEL * columns, PANEL * sum(ratios) + 0.3 * (len(rows) + 1)), layout="constrained")
+    figure.suptitle(title, fontsize=SIZE + 1)
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=ratios)
     for axes, row in zip(grid, rows, strict=True):
+        for axis in axes:
+            axis.set_axis_off()
         for axis, (name, prediction, mask) in zip(axes, row, strict=False):
             height, width = mask.shape
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
@@ -96,38 +103,6 @@ def draw_measures(
     right.spines[["top", "right"]].set_visible(False)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=SIZE - 1)
     return figure
-
-
-def draw_fidelity(exact: Array, approximate: Mapping[str, Array]) -> Figure:
-    """Draw by how much approximations miss the exact weighted F, a panel each, a colour per stage of a training.
-
-    Args:
-        exact: The exact measure, (stages, images).
-        approximate: Of each approximation the same.
-    """
-    title = "What the loss takes for the weighted F-measure, less that measure; a point per test image"
-    figure, axes = plots(len(approximate), title, share_y=True)
-    for axis, (name, values) in zip(axes, approximate.items(), strict=True):
-        axis.axhline(0, color="gray", linewidth=0.8)
-        for stage, (x, y) in enumerate(zip(exact, values - exact, strict=True)):
-            axis.scatter(x, y, s=6, alpha=0.5, linewidths=0, label=f"stage {stage + 1}")
-        axis.set_title(f"dependency = {name}", fontsize=SIZE)
-        axis.set(xlabel="weighted F, exact", xlim=(0, 1))
-    axes[0].set_ylabel("(1 − loss) − weighted F")
-    axes[0].legend(fontsize=SIZE, markerscale=2, loc="lower left")
-    return figure
-
-
-def image_panels(masks: Sequence[Sequence[Array]], columns: int, title: str = "") -> tuple[Figure, Any]:
-    """Return a figure with a grid of panels for images, (rows, columns), each row as high as its highest mask needs."""
-    ratios = [max(min(mask.shape[0] / mask.shape[1], 1.6) for mask in row) for row in masks]
-    height = PANEL * sum(ratios) + 0.3 * (len(ratios) + bool(title))
-    figure = Figure((PANEL * columns, height), layout="constrained")
-    figure.suptitle(title, fontsize=SIZE + 1)
-    grid = figure.subplots(len(ratios), columns, squeeze=False, height_ratios=ratios)
-    for axis in grid.flat:
-        axis.set_axis_off()
-    return figure, grid
 
 
 def plots(count: int, title: str, share_y: bool = False) -> tuple[Figure, Sequence[Axes]]:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from spatialseg.data.source import IGNORE_INDEX
+
 Array = NDArray[Any]
 
-IGNORE_INDEX = 255
 MARGIN = 8  # pixels between panels
 HIGHEST = 1.6  # a panel is at most so many times as high as it is wide
 

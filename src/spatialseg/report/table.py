@@ -188,15 +188,17 @@ class Table:
         """Yield tables of at most so many characters a line, each with the first columns of text and a few others."""
         from rich.console import Console
 
-        names = [
-            column for column, _ in takewhile(lambda pair: not pair[1], zip(self.columns, self._numeric(), strict=True))
-        ]
-        parts, endless = [list(names)], Console(width=10_000)
-        for column in self.columns[len(names) :]:
-            wider = replace(self, columns=[*parts[-1], column])
-            if parts[-1] != names and endless.measure(wider.rich()).maximum > width:
-                parts.append(list(names))
+        text = len(list(takewhile(lambda right: not right, self._numeric())))
+        parts, endless = [list(self.columns[:text])], Console(width=10_000)
+        # A column takes its share of a table's width whatever stands beside it, and the frame begins with a line.
+        alone = [endless.measure(replace(self, columns=[column]).rich()).maximum - 1 for column in self.columns]
+        used = least = 1 + sum(alone[:text])
+        for column, wide in zip(self.columns[text:], alone[text:], strict=True):
+            if used > least and used + wide > width:
+                parts.append(list(self.columns[:text]))
+                used = least
             parts[-1].append(column)
+            used += wide
         for index, part in enumerate(parts):
             title, caption = self.title * (index == 0), self.caption * (index + 1 == len(parts))
             yield replace(self, columns=part, title=title, caption=caption)

@@ -1,4 +1,4 @@
 """One run: configuration in, a folder with everything about it out.
 
-`spatialseg.run.folder` alone is light to import; what trains is in `spatialseg.run.cli`.
+`spatialseg.run.folder` alone is light to import; what trains is in `spatialseg.run.command`.
 """

@@ -207,9 +207,7 @@ class EpochLines(Callback):
         """Start the clock; a run resumed at the end of an epoch has no epoch's start."""
         self._start = time.monotonic()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock anew."""
-        self._start = time.monotonic()
+    on_train_epoch_start = on_train_start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's loss and validation measures."""

@@ -1,8 +1,8 @@
 """Configuration files, read strictly."""
 
-import argparse
 import re
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,40 +75,38 @@ def listen(args: Sequence[str]) -> Said:
     Raises:
         RunError: A file cannot be read; see `read_config`.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--resume")
-    parser.add_argument("-c", "--config", action="append", default=[], type=Path)
-    found, _ = parser.parse_known_args(args)
-    names = {match[1] for arg in args if (match := re.match(r"--model\.(\w+)", arg))}
-    for path in found.config:
-        sections = read_config(path)
-        for name in ("trainer", "model", "data"):
-            if not isinstance(section := sections.get(name, {}), dict):
-                raise RunError(
-                    f"the configuration {path}: {name} must hold settings, `key: value`, got {section!r:.60}"
-                )
-        names |= sections.get("model", {}).keys()
-    return Said(None if found.resume == "null" else found.resume, names, _last_loss(args))
-
-
-def _last_loss(args: Sequence[str]) -> list[Any] | None:
-    """Return the terms of the loss as they were said last; nothing if they are no list or an option appends to them."""
+    resume: str | None = None
+    names: set[str] = set()
     loss: Any = None
     for arg, following in zip(args, [*args, ""][1:], strict=True):
-        name, equals, value = arg.partition("=")
+        option, equals, value = arg.partition("=")
         value = value if equals else following
-        if name in ("-c", "--config"):
-            loss = (read_config(Path(value)).get("model") or {}).get("loss", loss)
-        elif name == "--model.loss":
-            try:
-                loss = yaml.safe_load(value)
-            except yaml.YAMLError:
-                return None
-        elif name.startswith("--model.loss"):
-            return None
+        if option in ("-c", "--config"):
+            model = _sections(Path(value)).get("model", {})
+            names |= model.keys()
+            loss = model.get("loss", loss)
+        elif option == "--resume":
+            resume = None if value in ("null", "") else value
+        elif match := re.match(r"--model\.(\w+)", option):
+            names.add(match[1])
+            if match[1] == "loss":
+                loss = "appended to, or no YAML"
+                with suppress(yaml.YAMLError):
+                    loss = yaml.safe_load(value) if option == "--model.loss" else loss
     if not isinstance(loss, list):
-        return None
-    return [{**asdict(LossTerm("")), **term} if isinstance(term, dict) and "name" in term else term for term in loss]
+        return Said(resume, names)
+    defaults = asdict(LossTerm(""))
+    terms = [{**defaults, **term} if isinstance(term, dict) and "name" in term else term for term in loss]
+    return Said(resume, names, terms)
+
+
+def _sections(path: Path) -> dict[str, Any]:
+    """Read a configuration file, and make sure that its sections are such."""
+    sections = read_config(path)
+    for name in ("trainer", "model", "data"):
+        if not isinstance(section := sections.get(name, {}), dict):
+            raise RunError(f"the configuration {path}: {name} must hold settings, `key: value`, got {section!r:.60}")
+    return sections
 
 
 def plainly(message: str) -> str:

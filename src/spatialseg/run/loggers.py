@@ -222,11 +222,7 @@ class SaveConfig(SaveConfigCallback):
         config |= {"seed": config["seed_everything"], "dataset": trainer.datamodule.name}  # type: ignore[attr-defined]
         config["loss"] = _loss_settings(pl_module)
         for logger in mirrors(trainer):
-            logger.attempt(partial(_configure, config))
-
-
-def _configure(config: Mapping[str, Any], run: wandb.Run) -> None:
-    run.config.update(config, allow_val_change=True)  # type: ignore[no-untyped-call]
+            logger.attempt(lambda run: run.config.update(config, allow_val_change=True))  # type: ignore[no-untyped-call]
 
 
 def _loss_settings(task: SegmentationTask) -> dict[str, dict[str, Any]]:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spatialseg.data.source import IGNORE_INDEX
 from spatialseg.report.anatomy import dissect, draw_anatomy, weigh
-from spatialseg.report.sheet import IGNORE_INDEX, Photograph, coloured, map_pixels
+from spatialseg.report.sheet import Photograph, coloured, map_pixels
 from spatialseg.scores import Scores
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def validation_panels(rows: Sequence[tuple[Photograph, Array]], class_names: Seq
     predictions, errors = [], []
     photographs = _on_one_canvas([row.image for row, _ in rows], 128)
     truths = _on_one_canvas([row.mask for row, _ in rows], IGNORE_INDEX)
-    indices = _on_one_canvas([_most_probable(probability) for _, probability in rows], IGNORE_INDEX)
+    indices = [each.argmax(axis=0) if each.ndim == 3 else each > 0.5 for _, each in rows]
+    found = _on_one_canvas(indices, IGNORE_INDEX)
     costs, scores = zip(*(weigh(probability, row.mask) for row, probability in rows), strict=True)
     heats = _on_one_canvas([coloured(cost, 0, 2, "inferno") for cost in costs], 128)
-    for (row, _), image, truth, index, heat, f in zip(rows, photographs, truths, indices, heats, scores, strict=True):
+    for (row, _), image, truth, index, heat, f in zip(rows, photographs, truths, found, heats, scores, strict=True):
         caption = f"{row.name}, weighted F {f:.3f}"
         masks = {
             kind: {"mask_data": np.asarray(mask), "class_labels": labels}
@@ -88,10 +90,6 @@ def test_table(scores: Scores, pictures: Mapping[str, Sequence[Image.Image]]) ->
         shown = [wandb.Image(each) for each in pictures[name]] if name in pictures else [None] * 3
         table.add_data(name, *shown, *(None if math.isnan(value) else value for value in row))
     return table
-
-
-def _most_probable(probability: Array) -> Array:
-    return probability.argmax(axis=0) if probability.ndim == 3 else probability > 0.5
 
 
 def _on_one_canvas(arrays: Sequence[Array], blank: int) -> list[Image.Image]:
