@@ -29,10 +29,17 @@ def enhanced_alignment_measure(
     can slightly exceed 1. Both maps are binary, so there are but four kinds of pixels, and counting them is enough.
     Where the ground truth is all background (or all foreground), the value is the part of the prediction that is so.
 
-    Arguments and errors are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
 
     Returns:
         Adaptive value and curve.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
     return alignment_from_counts(reached_counts_of(maps))

@@ -36,11 +36,18 @@ def boundary_iou(
     distance, beyond the image is background) of what is not in it; d = `dilation_ratio` of the image diagonal, rounded,
     at least 1.
 
-    A pixel is foreground from the probability `threshold` on; those of `ignore_index` are background in both masks. All
-    other arguments, and the errors, are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        threshold: Probability from which on a pixel is foreground.
+        dilation_ratio: Width of the boundary region, relative to the diagonal.
+        ignore_index: Target value of the pixels that do not count; they are background in both masks.
 
     Returns:
         One value in [0, 1] for each image, (N,), float64; 1 where both masks are empty.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     masks = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
     return boundary_iou_from_counts(boundary_region_counts_of(*masks, dilation_ratio))
@@ -81,10 +88,18 @@ def boundary_f_measure(
     inside the image) that is not in the mask; the distance is Euclidean; r = `tolerance_ratio` of the image diagonal,
     rounded up.
 
-    All other arguments, and the errors, are those of `boundary_iou`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        threshold: Probability from which on a pixel is foreground.
+        tolerance_ratio: r relative to the diagonal.
+        ignore_index: Target value of the pixels that do not count; they are background in both masks.
 
     Returns:
         F, precision and recall; all 1 where neither mask has a contour, all 0 where one has none.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     masks = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
     return boundary_f_from_counts(contour_counts_of(*masks, tolerance_ratio))

@@ -14,10 +14,17 @@ def mean_absolute_error(
 ) -> Tensor:
     """Compute the mean of |prediction − ground truth| of each image (Perazzi et al., *Saliency Filters*, CVPR 2012).
 
-    Arguments and errors are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
 
     Returns:
         One value in [0, 1] for each image, (N,), float64; NaN for an image without a counting pixel.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     return mean_absolute_error_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index))
 

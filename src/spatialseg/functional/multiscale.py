@@ -18,11 +18,17 @@ def multiscale_iou(
     At each scale counts which part of the cells with a true edge has a predicted one, with 1 added to both sides; the
     value is the area under these ten parts over the scales. An edge is where the Sobel filter of the mask is not 0.
 
-    A pixel is foreground from the probability `threshold` on; those of `ignore_index` are background in both masks. All
-    other arguments, and the errors, are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        threshold: Probability from which on a pixel is foreground.
+        ignore_index: Target value of the pixels that do not count; they are background in both masks.
 
     Returns:
         One value in (0, 1] for each image, (N,), float64.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     maps = as_maps(prediction, target, ignore_index=ignore_index)
     return multiscale_iou_from_counts(cell_counts_of(*masks_at(maps, threshold)))

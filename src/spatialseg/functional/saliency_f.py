@@ -32,11 +32,18 @@ def saliency_f_measure(
 ) -> SaliencyFResult:
     """Compute the F-measure of each image at 256 thresholds and at the adaptive one.
 
-    `beta2` is β², the weight of recall against precision; positive, and 0.3 in the field. All other arguments, and the
-    errors, are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        beta2: β², the weight of recall against precision; positive. The field uses 0.3.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
 
     Returns:
         Adaptive value and curves.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
     return saliency_f_from_counts(reached_counts_of(maps), beta2)

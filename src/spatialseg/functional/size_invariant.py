@@ -24,10 +24,17 @@ def size_invariant_error(
     area relative to that of the boxes. Objects are the foreground's parts, connected over sides, of 50 pixels or more;
     where none is that large, the largest. An image without foreground has its plain mean absolute error.
 
-    Arguments and errors are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
 
     Returns:
         One value in [0, 1] for each image, (N,), float64.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     return size_invariant_error_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index))
 
@@ -57,11 +64,18 @@ def size_invariant_f_measure(
     The mean over objects (see `size_invariant_error`) of the F-measure in their bounding box, outside of which the
     prediction is taken for 0, as in PySODMetrics. An image without foreground is 0.
 
-    `beta2` is β², the weight of recall against precision; positive, and 0.3 in the field. All other arguments, and the
-    errors, are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        beta2: β², the weight of recall against precision; positive. The field uses 0.3.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
 
     Returns:
         The F-measure at each threshold k/255, (N, 256), float64.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     return size_invariant_f_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index), beta2)
 

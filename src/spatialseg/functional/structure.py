@@ -28,7 +28,12 @@ def structure_measure(
     foreground the mean prediction. A part that is empty (the centroid in the last row or column) adds nothing, where
     PySODMetrics gives NaN.
 
-    `alpha` is the weight α in [0, 1] of the object term. All other arguments are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        alpha: Weight α in [0, 1] of the object term.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
 
     Returns:
         One value in [0, 1] for each image, (N,), float64.

@@ -37,10 +37,17 @@ def threshold_counts(
 ) -> ThresholdCounts:
     """Count the pixels that reach each of 256 fixed thresholds and the adaptive one.
 
-    Arguments and errors are those of `maps.as_maps`.
+    Args:
+        prediction: Foreground probability in [0, 1], or uint8 grey levels; (N, H, W) or (N, 1, H, W).
+        target: Ground truth, 0, 1 or `ignore_index`; of the same shape.
+        normalize: Stretch each prediction to [0, 1] first.
+        ignore_index: Target value of the pixels that do not count.
 
     Returns:
         The counts.
+
+    Raises:
+        ValueError: Bad input, see `as_maps`.
     """
     fp, tp = reached_counts_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)).unbind(1)
     return ThresholdCounts(tp[:, :256], fp[:, :256], tp[:, 256], fp[:, 256], tp[:, 0], tp[:, 0] + fp[:, 0])
