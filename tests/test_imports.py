@@ -12,6 +12,7 @@ from PIL import Image
 
 from spatialseg.extras import EXTRAS
 
+MODULES = {"opencv_python_headless": "cv2", "scikit_image": "skimage"}  # where they are not called like their package
 WATCHED = ("torch", "numba", "scipy", "rich", "matplotlib", "torchvision", "torchmetrics", "lightning", "timm", "wandb")
 CODE = """
 import importlib, json, sys
@@ -94,6 +95,6 @@ def test_extras_are_those_of_the_package():
     for extra, packages in project["optional-dependencies"].items():
         if extra in EXTRAS:
             names = [Requirement(each).name.replace("-", "_") for each in packages]
-            assert set(names) == set(EXTRAS[extra]), extra
+            assert {MODULES.get(name, name) for name in names} == set(EXTRAS[extra]), extra
     base = {Requirement(each).name.replace("-", "_") for each in project["dependencies"]}
     assert not base & {name for names in EXTRAS.values() for name in names}

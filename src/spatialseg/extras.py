@@ -16,6 +16,7 @@ EXTRAS = {
         "torchvision",
         "wandb",
     ),
+    "hce": ("cv2", "skimage"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
 }
 

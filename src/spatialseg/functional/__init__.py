@@ -2,6 +2,8 @@
 
 from spatialseg.functional.alignment import AlignmentResult, enhanced_alignment_measure
 from spatialseg.functional.boundary import BoundaryFResult, boundary_f_measure, boundary_iou
+from spatialseg.functional.context import context_measure
+from spatialseg.functional.correction import human_correction_effort
 from spatialseg.functional.distance import distance_maps, distance_to_foreground
 from spatialseg.functional.error import mean_absolute_error
 from spatialseg.functional.iou import intersection_and_union
@@ -31,10 +33,12 @@ __all__ = [
     "WeightedFMeasureResult",
     "boundary_f_measure",
     "boundary_iou",
+    "context_measure",
     "distance_maps",
     "distance_to_foreground",
     "enhanced_alignment_measure",
     "f_measure_from_counts",
+    "human_correction_effort",
     "intersection_and_union",
     "mean_absolute_error",
     "multiscale_iou",
