@@ -168,7 +168,7 @@ def test_tables_and_documents_follow_from_the_records(project):
     write_tables()
     text = Path("README.md").read_text()
     arms = read_arms(Path("experiments/results/tiny/shapes"), ["bce", "wfb"])
-    assert table_of(arms, "bce", "Tiny").markdown() in text
+    assert table_of(arms, "bce", f"Tiny: {len(scores(0, 0).names)} test images").markdown() in text
     assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
     figures = [[scores(seed, gain).figures()["weighted_f"] for seed in (0, 1)] for gain in (0, 0.1)]
     gain = np.diff(np.mean(figures, axis=1))[0]

@@ -33,6 +33,8 @@ from spatialseg.report.table import Table
 NETWORKS = Path("benchmarks") / "results" / "networks.json"  # of benchmarks/networks.py
 RESCORED = EXPERIMENTS / "results" / "rescored"  # of experiments/rescore.py
 
+VALIDATED = ": validation images, one seed"
+
 Tables = dict[str, tuple[TableSpec, str, dict[str, Arm]]]
 Record = dict[str, Any]
 
@@ -52,16 +54,17 @@ def tables_of(found: Tables) -> dict[str, Table]:
     """Return every table that documents may quote, all numbers as the records (`read_tables`) have them."""
     tables = {}
     for name, (spec, _, arms) in found.items():
-        tables[name] = table_of(arms, spec.baseline, spec.title)
+        title = _title(spec, arms)
+        tables[name] = table_of(arms, spec.baseline, title)
         if spec.recipe in arms:
             tables[f"{name}/gains"] = gains_table(arms, spec.recipe, "")
         if next(iter(arms.values())).first_seed.classes:
-            tables[f"{name}/classes"] = classes_table(arms, spec.title)
+            tables[f"{name}/classes"] = classes_table(arms, title)
         if spec.name == "networks" and (sizes := _record(NETWORKS)):
-            tables[f"{name}/sizes"] = networks_table(arms, sizes["arms"], spec.title)
+            tables[f"{name}/sizes"] = networks_table(arms, sizes["arms"], title)
     for spec in _specs():
         if rows := _validated(spec):
-            tables[f"{spec.name}/rates"] = validation_table(rows, spec.title)
+            tables[f"{spec.name}/rates"] = validation_table(rows, spec.title + VALIDATED)
     for name, make in (("ranking", ranking_table), ("filter", filter_table)):
         if record := _record(RESCORED / f"{name}.json"):
             tables[f"rescored/{name}"] = make(record, "")
@@ -78,19 +81,20 @@ def figures_of(found: Tables) -> dict[Path, Figure]:
     """Return every figure that the records give, and where it belongs."""
     figures = {}
     for spec, data, arms in found.values():
-        folder, scores = EXPERIMENTS / "results" / spec.name / data, next(iter(arms.values())).first_seed
-        figures[folder / "dots.png"] = draw_dots(arms, spec.title)
+        folder, title = EXPERIMENTS / "results" / spec.name / data, _title(spec, arms)
+        scores = next(iter(arms.values())).first_seed
+        figures[folder / "dots.png"] = draw_dots(arms, title)
         if len(scores.conventions["cuts"]) > 1:
-            figures[folder / "reliability.png"] = draw_reliability(arms, spec.title)
+            figures[folder / "reliability.png"] = draw_reliability(arms, title)
         if spec.recipe in arms and not scores.classes:
-            figures[folder / "gains.png"] = draw_gains(arms, spec.recipe, spec.title)
+            figures[folder / "gains.png"] = draw_gains(arms, spec.recipe, title)
         if spec.name == "networks" and (sizes := _record(NETWORKS)):
-            figures[folder / "networks.png"] = draw_networks(arms, sizes["arms"], spec.title)
+            figures[folder / "networks.png"] = draw_networks(arms, sizes["arms"], title)
         if spec.name == "labels":
-            figures[folder / "labels.png"] = draw_labels(arms, _record(RESCORED / "ranking.json"), spec.title)
+            figures[folder / "labels.png"] = draw_labels(arms, _record(RESCORED / "ranking.json"), title)
     for spec in _specs():
         if spec.name == "windows" and (rows := _validated(spec)):
-            figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = draw_windows(rows, spec.title)
+            figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = draw_windows(rows, spec.title + VALIDATED)
     return figures
 
 
@@ -104,7 +108,7 @@ def write_tables() -> list[Path]:
     written = []
     for spec, data, arms in found.values():
         folder = EXPERIMENTS / "results" / spec.name / data
-        written += table_of(arms, spec.baseline, spec.title).write(folder, "table", ("csv", "tex"))
+        written += table_of(arms, spec.baseline, _title(spec, arms)).write(folder, "table", ("csv", "tex"))
     for path, figure in figures_of(found).items():
         figure.savefig(path, dpi=120)
         written.append(path)
@@ -112,6 +116,10 @@ def write_tables() -> list[Path]:
         path.write_text(text)
         written.append(path)
     return written
+
+
+def _title(spec: TableSpec, arms: dict[str, Arm]) -> str:
+    return f"{spec.title}: {len(next(iter(arms.values())).first_seed.names)} test images"
 
 
 def _specs() -> list[TableSpec]:
