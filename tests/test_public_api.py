@@ -47,7 +47,8 @@ def public_api() -> str:
         lines += ["", *(line for name in sorted(names) for line in describe(f"{module}.{name}", get(module, name)))]
     for module, names in CLASSES.items():
         lines += ["", *(line for name in names for line in describe(f"{module}.{name}", get(module, name)))]
-    for what, known in (("command", COMMANDS), ("loss", available_losses()), ("measure", available_measures(further=True))):
+    measures = available_measures(further=True)
+    for what, known in (("command", COMMANDS), ("loss", available_losses()), ("measure", measures)):
         lines += ["", *(f"{what} {name}" for name in sorted(known))]
     return "\n".join(lines) + "\n"
 
