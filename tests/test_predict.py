@@ -159,9 +159,10 @@ def test_the_palette_is_that_of_pascal_voc():
 
 
 def test_pictures_of_several_classes(tmp_path):
-    image, mask = np.full((4, 6, 3), 100, np.uint8), np.array([[0, 1, 2, 0, 0, 3]] * 4, np.uint8)
+    image, mask = np.full((4, 7, 3), 100, np.uint8), np.array([[0, 0, 1, 1, 2, 2, 3]] * 4, np.uint8)
     overlay = np.asarray(render("overlays", image, mask, mask, 4))
-    assert (overlay[:, 0] == 100).all() and tuple(overlay[0, 1]) == (50 + 64, 50, 50)
+    assert (overlay[:, 0] == 100).all() and tuple(overlay[0, 2]) == (50 + 64, 50, 50)
+    assert (overlay[:, [1, 3, 5]] == 255).all() and not (overlay[:, 6] == 255).any()  # where classes meet
     render("masks", image, mask, mask, 4).save(tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", 4), mask)
     page = contact_sheet([("a" * 200, Image.fromarray(image), Image.fromarray(overlay))] * 5)

@@ -44,7 +44,8 @@ def public_api() -> str:
     lines = ["# The public interface. Written by `python tests/test_public_api.py`; say in CHANGELOG.md what changed."]
     for module, names in ({module: public_names(module) for module in MODULES} | CLASSES).items():
         lines += ["", *(line for name in names for line in describe(f"{module}.{name}", get(module, name)))]
-    for what, known in (("command", COMMANDS), ("loss", available_losses()), ("measure", available_measures())):
+    measures = available_measures(further=True)
+    for what, known in (("command", COMMANDS), ("loss", available_losses()), ("measure", measures)):
         lines += ["", *(f"{what} {name}" for name in sorted(known))]
     return "\n".join(lines) + "\n"
 

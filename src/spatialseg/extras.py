@@ -5,12 +5,15 @@ from importlib import import_module
 from importlib.metadata import requires
 from typing import Any
 
+IMPORTED_AS = {"opencv_python_headless": "cv2", "scikit_image": "skimage"}
+
 
 def libraries() -> dict[str, str]:
     """Return the extra that brings each library, as the package's metadata has it, by the name that is imported."""
-    extra = re.compile(r"""([\w-]+).* extra == ['"](onnx|shards|train)['"]""")
+    extra = re.compile(r"""([\w-]+).* extra == ['"](hce|onnx|shards|train)['"]""")
     found = map(extra.match, requires("spatialseg") or ())
-    return {match[1].replace("-", "_"): match[2] for match in found if match}
+    names = {match[1].replace("-", "_"): match[2] for match in found if match}
+    return {IMPORTED_AS.get(name, name): extra for name, extra in names.items()}
 
 
 def how_to_install(error: ModuleNotFoundError) -> str | None:

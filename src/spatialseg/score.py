@@ -188,10 +188,10 @@ def _draw(results: Sequence[Result], out: Path, figures: str, sheet: int) -> lis
 
 
 def _higher_is_better(scores: Scores) -> dict[str, float]:
-    """Return the figures by label; of errors 1 less the error."""
-    lower = {measure.label: scores.figure(measure) for measure in scores.measures if measure.better == "lower"}
-    higher = {measure.label: float(scores.figure(measure)) for measure in scores.measures if measure.better == "higher"}
-    return higher | {f"1 − {label}": 1 - float(value) for label, value in lower.items()}
+    """Return the figures in [0, 1] by label; of errors 1 less the error."""
+    values = {measure: float(scores.figure(measure)) for measure in scores.measures if not measure.counts}
+    higher = {measure.label: value for measure, value in values.items() if measure.better == "higher"}
+    return higher | {f"1 − {each.label}": 1 - value for each, value in values.items() if each.better == "lower"}
 
 
 def intervals_of(results: Sequence[Result]) -> Table:
@@ -268,7 +268,8 @@ def main(args: Sequence[str]) -> None:
     add("--beta2", type=float, help="β² of the weighted F-measure")
     add("--empty-target", choices=OF_EMPTY, help="weighted F of an empty mask")
     further = sorted(available_measures(further=True).keys() - available_measures().keys())
-    add("--further", nargs="+", choices=further, default=[], help="measures to take beside the others")
+    more = "measures to take beside the others; correction_effort takes longer than all of those"
+    add("--further", nargs="+", choices=further, default=[], help=more)
     add("--missing", choices=("error", "skip"), default="error", help="what a mask without a map means")
     add("--strict", action="store_true", help="refuse maps of another size than their mask")
     add("--against", metavar="NAME", help="method to hold all others against, image by image")

@@ -34,6 +34,8 @@ class Measure:
     of: tuple[str, ...] = ()
     """What is averaged, where that is not the measure's own column: numerator and denominator of a ratio, or the curve.
     """
+    counts: bool = False
+    """Whether it is a number of things, 0 or more; all else lies in [0, 1]."""
 
     def describe(self) -> str:
         """Return the label with an arrow to the better side, and how it is averaged unless over images."""

@@ -4,9 +4,16 @@ import numpy as np
 import py_sod_metrics
 import pytest
 import torch
+from scipy import ndimage
 
 from spatialseg.conventions import Conventions
-from spatialseg.functional import multiscale_iou, size_invariant_error, size_invariant_f_measure
+from spatialseg.functional import (
+    context_measure,
+    human_correction_effort,
+    multiscale_iou,
+    size_invariant_error,
+    size_invariant_f_measure,
+)
 from spatialseg.metrics import available_measures
 from spatialseg.metrics.images import count_image, scores_of
 
@@ -22,6 +29,42 @@ def draw(count=12):
             mask[row : row + height, column : column + width] = True
         soft = np.roll(mask, 3, axis=index % 2) * rng.integers(90, 255) * (rng.random(mask.shape) < 0.95)
         yield (soft + rng.integers(0, 40, mask.shape)).clip(0, 255).astype(np.uint8), mask.astype(np.uint8) * 255
+
+
+def blobs(count=12):
+    """Return maps of blobs, some of which fill the image, others thin, whose outlines waver; all from 0 to 255."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        shape = rng.integers(60, 150, 2)
+        field, wrong = (ndimage.gaussian_filter(rng.standard_normal(shape), s[index % 4]) for s in BLOBS)
+        mask = field > np.quantile(field, (0.6, 0.8, 0.5, 0.9)[index % 4])
+        soft = ndimage.gaussian_filter(mask * 1.0, 2) + wrong / wrong.std() / 4
+        grey = (255 * (soft - soft.min()) / np.ptp(soft)).round().astype(np.uint8)
+        yield grey, mask.astype(np.uint8) * 255
+
+
+BLOBS = ((3, 8, 15, 25), (1.2, 6, 3, 10))  # how smooth masks and mistakes are
+
+
+def test_human_correction_effort_is_that_of_pysodmetrics():
+    theirs, found = py_sod_metrics.HumanCorrectionEffortMeasure(), []
+    square = np.pad(np.full((30, 30), 255, np.uint8), 20)
+    for grey, mask in [*blobs(24), *draw(), (square, np.roll(square, 20)), (square, 0 * square), (0 * square, square)]:
+        theirs.step(grey / 255, mask > 128, normalize=False)
+        found.append(human_correction_effort(torch.tensor(grey)[None], torch.tensor(mask > 128)[None]).item())
+    assert found == theirs.hces and 0 in found and max(found) > 50
+
+
+def test_context_measure_is_that_of_pysodmetrics():
+    line, dot, small = np.zeros((3, 40, 50), np.uint8)
+    line[20, 5:30], dot[3, 4], small = 255, 255, dot[:6, :5]
+    theirs, found = py_sod_metrics.ContextMeasure(), []
+    for grey, mask in [*blobs(), *draw(), (line, line), (dot, dot), (small, small), (dot, line), (dot, 0 * dot)]:
+        theirs.step(grey, mask)
+        found.append(context_measure(torch.tensor(grey)[None], torch.tensor(mask > 128)[None], normalize=True).item())
+    np.testing.assert_allclose(found, theirs.scores, atol=1e-6)
+    oblique = torch.eye(30)[None]  # of which theirs has no value; mirrored, it goes on
+    assert context_measure(oblique, oblique).item() == pytest.approx(1)
 
 
 def test_size_invariant_measures_are_those_of_pysodmetrics():
@@ -56,7 +99,8 @@ def test_ignored_pixels_take_no_part_and_an_image_may_be_empty():
     target[:, :, -8:] = 255
     spoilt = torch.tensor(grey)[None].clone()
     spoilt[:, :, -8:] = 255
-    for measure in (size_invariant_error, size_invariant_f_measure, multiscale_iou):
+    measures = size_invariant_error, size_invariant_f_measure, multiscale_iou, context_measure, human_correction_effort
+    for measure in measures:
         assert torch.equal(measure(torch.tensor(grey)[None], target), measure(spoilt, target))
     nothing = torch.zeros(1, 9, 9)
     assert size_invariant_error(nothing + 0.25, nothing).item() == 0.25

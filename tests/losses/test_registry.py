@@ -140,10 +140,14 @@ for name in ("dice", "broken"):
         build_loss(name)
     except (ValueError, ImportError) as error:
         print(error)
+from spatialseg.cli import main
+main(["losses", "check", "brier", "--args", "{{scale: 2.0}}"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    twice, broken = done.stdout.splitlines()
+    assert done.returncode == 1, done.stderr  # it takes ignored pixels for a class
+    twice, broken, *checked = done.stdout.splitlines()
+    assert "loss = build_loss({'name': 'brier', 'args': {'scale': 2.0}})" in checked
+    assert any(line.startswith("# ignored pixels change nothing, C = 1: an ignored pixel has") for line in checked)
     assert 'two losses are named "dice"' in twice and "overlap.py" in twice and "brier_plugin.py" in twice
     assert 'the loss "broken" of package broken_plugin cannot be loaded' in broken and "no_such_module" in broken
 

@@ -5,6 +5,8 @@ from spatialseg.functional.alignment import enhanced_alignment_measure as enhanc
 from spatialseg.functional.boundary import BoundaryFResult as BoundaryFResult
 from spatialseg.functional.boundary import boundary_f_measure as boundary_f_measure
 from spatialseg.functional.boundary import boundary_iou as boundary_iou
+from spatialseg.functional.context import context_measure as context_measure
+from spatialseg.functional.correction import human_correction_effort as human_correction_effort
 from spatialseg.functional.distance import distance_maps as distance_maps
 from spatialseg.functional.distance import distance_to_foreground as distance_to_foreground
 from spatialseg.functional.error import mean_absolute_error as mean_absolute_error

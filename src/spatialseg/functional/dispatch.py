@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import repeat
-from typing import Any, TypeVar
+from typing import Any, List, TypeVar  # noqa: UP035
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Floats = List[float]  # noqa: UP006
+"""Of an operator's definition: PyTorch 2.5 does not know `list[float]` there."""
 
 _library: Any = torch.library.Library("spatialseg", "DEF")  # type: ignore[no-untyped-call]
 

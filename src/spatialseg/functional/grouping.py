@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spatialseg import kernels
-from spatialseg.functional.dispatch import gathered, operator, per_image
+from spatialseg.functional.dispatch import Floats, gathered, operator, per_image
 from spatialseg.functional.one_vs_rest import one_vs_rest
 from spatialseg.functional.pooling import Pooling, add_spread_by_tensors, as_window, checked, pool_by_tensors
 
@@ -84,16 +84,14 @@ def _without(labels: Tensor, ignore_index: int | None) -> Tensor:
     return labels if ignore_index is None else labels.masked_fill(labels == ignore_index, -1)
 
 
-def _merged(
-    logits: Tensor, labels: Tensor, weights: list[float], stride: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _merged(logits: Tensor, labels: Tensor, weights: Floats, stride: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield, for each category, a map of centres that all have it, and what is pooled around them: means, inverses."""
     for category in range(logits.shape[1]):
         centres = torch.full_like(labels[:, None, ::stride, ::stride], category)
         yield centres, *pool_by_tensors(logits, labels[:, None], centres, weights, stride)
 
 
-def _costs_by_tensors(logits: Tensor, labels: Tensor, weights: list[float], stride: int) -> tuple[Tensor, Tensor]:
+def _costs_by_tensors(logits: Tensor, labels: Tensor, weights: Floats, stride: int) -> tuple[Tensor, Tensor]:
     """Return the costs and the number of categories present in the windows of each image, (N,)."""
     costs, counts = [], labels.new_zeros(len(labels), dtype=torch.int64)
     for category, (_, means, inverse) in enumerate(_merged(logits, labels, weights, stride)):
@@ -103,14 +101,14 @@ def _costs_by_tensors(logits: Tensor, labels: Tensor, weights: list[float], stri
     return torch.stack(costs, dim=1), counts
 
 
-def _costs_by_kernel(logits: Tensor, labels: Tensor, weights: list[float], stride: int) -> tuple[Tensor, Tensor]:
+def _costs_by_kernel(logits: Tensor, labels: Tensor, weights: Floats, stride: int) -> tuple[Tensor, Tensor]:
     costs = logits.new_empty(*logits.shape[:2], *labels[:, ::stride, ::stride].shape[1:])
     window = as_window(weights, logits)
     counts = per_image(kernels.grouping.group_costs, logits.movedim(1, -1), labels, window, stride, costs)
     return costs, gathered(counts, np.int64)
 
 
-def _gradient_by_tensors(logits: Tensor, labels: Tensor, of_costs: Tensor, weights: list[float], stride: int) -> Tensor:
+def _gradient_by_tensors(logits: Tensor, labels: Tensor, of_costs: Tensor, weights: Floats, stride: int) -> Tensor:
     gradient = torch.zeros_like(logits, memory_format=torch.contiguous_format)
     for category, (centres, means, inverse) in enumerate(_merged(logits, labels, weights, stride)):
         owed = means.softmax(dim=1)
@@ -120,7 +118,7 @@ def _gradient_by_tensors(logits: Tensor, labels: Tensor, of_costs: Tensor, weigh
     return gradient
 
 
-def _gradient_by_kernel(logits: Tensor, labels: Tensor, of_costs: Tensor, weights: list[float], stride: int) -> Tensor:
+def _gradient_by_kernel(logits: Tensor, labels: Tensor, of_costs: Tensor, weights: Floats, stride: int) -> Tensor:
     gradient = logits.new_empty(*labels.shape, logits.shape[1])
     window = as_window(weights, logits)
     per_image(kernels.grouping.group_gradient, logits.movedim(1, -1), labels, window, stride, of_costs, gradient)

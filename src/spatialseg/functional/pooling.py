@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spatialseg import kernels
-from spatialseg.functional.dispatch import operator, per_image
+from spatialseg.functional.dispatch import Floats, operator, per_image
 
 PoolingWeights = Literal["uniform", "gaussian"]
 
@@ -200,7 +200,7 @@ def _steps(window: int) -> Iterator[tuple[int, int]]:
     return product(reach, reach)
 
 
-def _shifts(size: torch.Size, weights: list[float], stride: int) -> Iterator[tuple[_Region, _Region, float]]:
+def _shifts(size: torch.Size, weights: Floats, stride: int) -> Iterator[tuple[_Region, _Region, float]]:
     """Yield, for each shift of the window, the centres with such a neighbour, those neighbours, and their weight."""
     everything = slice(None)
     for (dy, dx), weight in zip(_steps(math.isqrt(len(weights))), weights, strict=True):
@@ -212,7 +212,7 @@ def _shifts(size: torch.Size, weights: list[float], stride: int) -> Iterator[tup
             yield centre, pixel, weight
 
 
-def as_window(weights: list[float], like: Tensor) -> NDArray[Any]:
+def as_window(weights: Floats, like: Tensor) -> NDArray[Any]:
     """Return the weights as (window, window), of a tensor's type."""
     side = math.isqrt(len(weights))
     return torch.tensor(weights, dtype=like.dtype).view(side, side).numpy()
@@ -232,7 +232,7 @@ def _strided(first: int, last: int, stride: int, shift: int) -> slice:
 
 
 def pool_by_tensors(
-    values: Tensor, labels: Tensor, centres: Tensor, weights: list[float], stride: int
+    values: Tensor, labels: Tensor, centres: Tensor, weights: Floats, stride: int
 ) -> tuple[Tensor, Tensor]:
     """Return the means of each centre's category around it, and the inverse of their mass, (N, 1, h, w); 0 if none."""
     total = values.new_zeros(*values.shape[:2], *centres.shape[2:])
@@ -247,7 +247,7 @@ def pool_by_tensors(
 
 
 def _pool_by_kernel(
-    values: Tensor, labels: Tensor, centres: Tensor, weights: list[float], stride: int
+    values: Tensor, labels: Tensor, centres: Tensor, weights: Floats, stride: int
 ) -> tuple[Tensor, Tensor]:
     total = values.new_empty(*values.shape[:2], *centres.shape[2:])
     inverse = values.new_empty(centres.shape)
@@ -257,7 +257,7 @@ def _pool_by_kernel(
 
 
 def add_spread_by_tensors(
-    out: Tensor, gradient: Tensor, labels: Tensor, centres: Tensor, inverse: Tensor, weights: list[float], stride: int
+    out: Tensor, gradient: Tensor, labels: Tensor, centres: Tensor, inverse: Tensor, weights: Floats, stride: int
 ) -> None:
     """Add the gradient of the pooled values to `out`, given that of their means."""
     for centre, pixel, weight in _shifts(out.shape, weights, stride):
@@ -266,7 +266,7 @@ def add_spread_by_tensors(
 
 
 def _add_spread_by_kernel(
-    out: Tensor, gradient: Tensor, labels: Tensor, centres: Tensor, inverse: Tensor, weights: list[float], stride: int
+    out: Tensor, gradient: Tensor, labels: Tensor, centres: Tensor, inverse: Tensor, weights: Floats, stride: int
 ) -> None:
     window = as_window(weights, out)
     per_image(kernels.pooling.spread, gradient, labels[:, 0], centres[:, 0], window, stride, inverse[:, 0], out)

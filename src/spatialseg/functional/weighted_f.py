@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from spatialseg import kernels
 from spatialseg.functional.arrays import nonzero, where
-from spatialseg.functional.dispatch import gathered, operator, per_image, quick
+from spatialseg.functional.dispatch import Floats, gathered, operator, per_image, quick
 from spatialseg.functional.distance import distance_to_foreground, steps_within
 from spatialseg.functional.maps import Maps, as_mask, plain_scale, to_probability
 
@@ -274,7 +274,7 @@ def _gaussian(window: int, sigma: float) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _smooth(maps: Tensor, weights: list[float]) -> Tensor:
+def _smooth(maps: Tensor, weights: Floats) -> Tensor:
     """Convolve (N, H, W) with the Gaussian K, with zero padding: down the columns, then across the rows.
 
     A sum of shifted maps; a GPU's convolution rounds to ten bits (TF32) unless the whole process forbids it.
@@ -307,13 +307,13 @@ def _summed(weighted: Tensor, foreground: Tensor) -> Tensor:
     return torch.stack([positives - missed, (weighted * ~foreground).sum(dim=(1, 2)), positives])
 
 
-def _dependent_by_local_mean(error: Tensor, foreground: Tensor, weights: list[float]) -> Tensor:
+def _dependent_by_local_mean(error: Tensor, foreground: Tensor, weights: Floats) -> Tensor:
     inside = foreground.to(error.dtype)
     mass = _smooth(inside, weights).where(foreground, 1)  # positive on foreground: the pixel is its own neighbour
     return torch.where(foreground, _smooth(error * inside, weights) / mass, error)
 
 
-def _dependent_by_nearest(error: Tensor, foreground: Tensor, valid: Tensor, weights: list[float]) -> Tensor:
+def _dependent_by_nearest(error: Tensor, foreground: Tensor, valid: Tensor, weights: Floats) -> Tensor:
     """Smooth Ẽ; only background within the window's radius of foreground is ever read, so only it is searched for."""
     radius = len(weights) // 2
     _, height, width = foreground.shape
@@ -344,7 +344,7 @@ _published_counts = operator("published_counts", _published_counts_by_tensors, _
 
 
 def _local_counts_by_tensors(
-    prediction: Tensor, mask: Tensor, distance: Tensor | None, weights: list[float]
+    prediction: Tensor, mask: Tensor, distance: Tensor | None, weights: Floats
 ) -> tuple[Tensor, Tensor]:
     """Return the three sums, (3, N), and the derivative of TP on foreground and of FP elsewhere, (N, H, W)."""
     foreground, background = mask == 1, (mask == 0).to(prediction.dtype)
@@ -361,7 +361,7 @@ def _local_counts_by_tensors(
 
 
 def _local_counts_by_kernel(
-    prediction: Tensor, mask: Tensor, distance: Tensor | None, weights: list[float]
+    prediction: Tensor, mask: Tensor, distance: Tensor | None, weights: Floats
 ) -> tuple[Tensor, Tensor]:
     slope = torch.empty(mask.shape, dtype=prediction.dtype)
     dtype = slope.numpy().dtype

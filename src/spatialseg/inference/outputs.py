@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ KINDS = {"maps": ".png", "masks": ".png", "cutouts": ".png", "overlays": ".jpg"}
 FOREGROUND = (213, 94, 0)
 """Colour of the foreground of a binary mask in overlays."""
 FAST = {"compress_level": 1, "compress_type": zlib.Z_RLE}
-"""Runs of equal bytes alone: maps are as small as by zlib's default, in a quarter of the time."""
+"""Runs of equal bytes alone: maps are as small as by zlib's default, in half of the time."""
 COLUMNS, ROWS, THUMBNAIL, LINE = 4, 12, 160, 14
 """Of a contact sheet: pairs beside each other and below, side of a thumbnail and height of a line of text in pixels."""
 
@@ -54,7 +53,7 @@ def render(kind: str, image: Array, level: Array, mask: Array, classes: int) -> 
     Returns:
         `maps`: the grey levels. `masks`: 0 and 255, or class indices with the colours of Pascal VOC as palette.
         `cutouts`: the image with the grey levels as alpha. `overlays`: the image, half covered with the colour of the
-        foreground, or of every class but the first.
+        foreground, or of every class but the first, which are outlined in white.
     """
     if kind == "maps":
         return Image.fromarray(level)
@@ -70,6 +69,9 @@ def render(kind: str, image: Array, level: Array, mask: Array, classes: int) -> 
     where = mask > 0
     colour = np.array(FOREGROUND, np.uint8) if classes == 1 else class_colours()[mask[where]]
     covered[where] = image[where] // 2 + colour // 2
+    width = 1 + max(mask.shape) // 400
+    for lines, labels in ((covered, mask), (covered.swapaxes(0, 1), mask.T)):
+        lines[width // 2 : width // 2 + max(0, len(labels) - width)][labels[width:] != labels[:-width]] = 255
     return Image.fromarray(covered)
 
 
@@ -80,30 +82,11 @@ def save(picture: Image.Image, path: Path) -> None:
     try:
         if path.suffix == ".jpg":
             picture.save(beside, "JPEG", quality=92)
-        elif picture.mode == "L":
-            beside.write_bytes(grey_png(np.asarray(picture)))
         else:
             picture.save(beside, "PNG", **FAST)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def grey_png(levels: NDArray[np.uint8]) -> bytes:
-    """Return grey levels (H, W) as a PNG file, twice as fast as Pillow, which tries five filters on every row.
-
-    Rows are written as differences to the row above (filter 2 of the PNG specification, ISO/IEC 15948).
-    """
-    height, width = levels.shape
-    rows = np.full((height, 1 + width), 2, np.uint8)
-    rows[:, 1:] = np.diff(levels, axis=0, prepend=np.uint8(0))
-    packer = zlib.compressobj(FAST["compress_level"], strategy=FAST["compress_type"])
-    header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey, not interlaced
-    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.data) + packer.flush()), (b"IEND", b""))
-    packed = (
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def contact_sheet(rows: Sequence[tuple[str, Image.Image, Image.Image]]) -> Image.Image:

@@ -27,6 +27,7 @@ LARGE = (1, 384, 384)
 """Enough pixels for a sum of probabilities in float16 to overflow."""
 CHANNELS = (1, 3)
 TRIES = 400  # of a simpler example
+MANY = 1000  # values to write out
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def check_loss(name: str, args: Mapping[str, Any] | None = None, compiled: bool 
     cls = loss_class(name)
     check_arguments(f"loss {name!r}", inspect.signature(cls), args)
     loss = cls(**args)
-    refusals = {channels: _fault(RUNS, loss, *_batch(channels, SHAPES[-1], 0)) for channels in CHANNELS}
+    refusals = {channels: _fault(RUNS, loss, *draw_batch(channels, SHAPES[-1], 0)) for channels in CHANNELS}
     kinds = {1: getattr(loss, "binary", not refusals[1]), 3: getattr(loss, "multiclass", not refusals[3])}
     if not any(kinds.values()):
         reasons = "; ".join(f"C = {channels}: {refusal}" for channels, refusal in refusals.items())
@@ -103,16 +104,18 @@ def _found(check: Check, loss: nn.Module, channels: int, name: str, args: dict[s
     claimed = check.claim(loss)
     for shape in check.shapes:
         for seed in range(2 if shape[2] < 4 else 1):
-            batch = _prepared(check, loss, *_batch(channels, shape, seed))
-            fault = _fault(check, loss, *batch)
-            if fault:
-                batch = _simplest(check, loss, *batch)
+            drawn = _prepared(check, loss, *draw_batch(channels, shape, seed))
+            if _fault(check, loss, *drawn):
+                batch = _simplest(check, loss, *drawn)
+                lines = [f"logits = {_written(batch[0])}", f"target = {_written(batch[1])}"]
+                if any(map(_many, batch)):
+                    batch, lines = drawn, [f"logits, target = draw_batch({channels}, {shape}, {seed})"]
                 fault = _fault(check, loss, *batch)
-                return Finding(check.name, channels, fault, claimed, _code(check, name, args, *batch))
+                return Finding(check.name, channels, fault, claimed, _code(check, name, args, lines))
     return Finding(check.name, channels, "", claimed, "")
 
 
-def _batch(channels: int, shape: tuple[int, int, int], seed: int) -> tuple[Tensor, Tensor]:
+def draw_batch(channels: int, shape: tuple[int, int, int], seed: int) -> tuple[Tensor, Tensor]:
     """Return float64 logits and a target: noise if it is small, else blobs of 3 pixels."""
     generator = torch.Generator().manual_seed(seed)
     images, height, width = shape
@@ -155,13 +158,12 @@ def _simpler(logits: Tensor, target: Tensor, rounded: bool) -> Iterator[tuple[Te
     images, height, width = target.shape
     for image in range(images if images > 1 else 0):
         yield logits[image : image + 1], target[image : image + 1]
-    for rows in (slice(height // 2), slice(height // 2, None), slice(1, None), slice(-1)):
-        if height > 1:
-            yield logits[:, :, rows], target[:, rows]
-    for columns in (slice(width // 2), slice(width // 2, None), slice(1, None), slice(-1)):
-        if width > 1:
-            yield logits[..., columns], target[..., columns]
+    for rows in _parts(height):
+        yield logits[:, :, rows], target[:, rows]
+    for columns in _parts(width):
+        yield logits[..., columns], target[..., columns]
     yield logits, torch.zeros_like(target)
+    yield logits, torch.ones_like(target)
     for place in range(target.numel() if target.numel() <= 64 else 0):
         yield logits, target.flatten().index_fill(0, torch.tensor(place), 0).view_as(target)
     yield logits.round(decimals=1), target
@@ -172,23 +174,38 @@ def _simpler(logits: Tensor, target: Tensor, rounded: bool) -> Iterator[tuple[Te
             yield logits.flatten().index_fill(0, torch.tensor(place), 0.0).view_as(logits), target
 
 
+def _parts(length: int) -> Sequence[slice]:
+    """Return what to try of the rows or columns: a half, and where there are few, all but one."""
+    halves = slice(length // 2), slice(length // 2, None)
+    return () if length == 1 else halves if length > 16 else (*halves, slice(1, None), slice(-1))
+
+
 def _length(logits: Tensor, target: Tensor) -> tuple[int, int]:
-    few = target.numel() <= 64
-    return target.numel(), len(_written(logits)) + len(_written(target)) if few else 0
+    return target.numel(), sum(MANY if _many(each) else len(_written(each)) for each in (logits, target))
+
+
+def _varied(tensor: Tensor) -> bool:
+    return not bool((tensor == tensor.flatten()[0]).all())
+
+
+def _many(tensor: Tensor) -> bool:
+    """Say whether a tensor is too large to be written out."""
+    return tensor.numel() > MANY and _varied(tensor)
 
 
 def _written(tensor: Tensor) -> str:
     """Return code that makes a tensor; negative zeros lose their sign."""
-    values = (tensor + 0).tolist()
-    if tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
+    if tensor.numel() > 1 and not _varied(tensor):
         return f"torch.full({tuple(tensor.shape)}, {tensor.flatten()[0].item() + 0})"
-    return f"torch.tensor({values})"
+    return f"torch.tensor({(tensor + 0).tolist()})"
 
 
-def _code(check: Check, name: str, args: dict[str, Any], logits: Tensor, target: Tensor) -> str:
+def _code(check: Check, name: str, args: dict[str, Any], batch: Sequence[str]) -> str:
     term = repr({"name": name, "args": args} if args else name)
-    lines = ("import torch", "from spatialseg.losses import build_loss", "", f"loss = build_loss({term})")
-    return "\n".join([*lines, f"logits = {_written(logits)}", f"target = {_written(target)}", check.show])
+    lines = ["import torch", "from spatialseg.losses import build_loss", "", f"loss = build_loss({term})", *batch]
+    if "draw_batch" in batch[0]:
+        lines.insert(2, "from spatialseg.losses.check import draw_batch")
+    return "\n".join([*lines, check.show])
 
 
 def _measured(loss: Callable[..., Tensor], logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,8 @@ from spatialseg.conventions import Conventions
 from spatialseg.functional import boundary
 from spatialseg.functional.alignment import alignment_from_counts
 from spatialseg.functional.arrays import stack, tensor
+from spatialseg.functional.context import context_measure_of
+from spatialseg.functional.correction import correction_effort_of
 from spatialseg.functional.dispatch import quick
 from spatialseg.functional.error import mean_absolute_error_of
 from spatialseg.functional.fragments import spurious_components_of
@@ -204,7 +206,7 @@ class BoundaryF(Measuring):
         return {"boundary_f": boundary.boundary_f_from_counts(counts.T).f, "contour": counts[:, 2].double()}
 
 
-@register_measure(Measure("spurious", "spurious parts", "lower", "data set", ("spurious_parts", "images")))
+@register_measure(Measure("spurious", "spurious parts", "lower", "data set", ("spurious_parts", "images"), counts=True))
 class Fragments(Measuring):
     """The spurious components of an image's masks: how many per image, of those without a pixel of the class too."""
 
@@ -234,6 +236,32 @@ class MultiscaleIoU(Measuring):
     def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return the multi-scale IoU of each image."""
         return {"multiscale_iou": multiscale_iou_from_counts(counts)}
+
+
+@register_measure(Measure("context_measure", "Cβ"))
+class Context(Measuring):
+    """The context measure (Wang et al., arXiv 2512.07076, 2025), with β² = 1."""
+
+    on_request = True
+
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the measure itself, (N,)."""
+        return context_measure_of(maps)
+
+
+@register_measure(Measure("correction_effort", "HCE", "lower", counts=True))
+class CorrectionEffort(Measuring):
+    """The human correction effort (Qin et al., ECCV 2022)."""
+
+    on_request = True
+
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
+        """Return the clicks, (N,)."""
+        return correction_effort_of(*masks_at(maps, conventions.threshold))
+
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
+        """Return them as they are."""
+        return {"correction_effort": counts.double()}
 
 
 @register_measure(Measure("si_mae", "SI-MAE", "lower"))
