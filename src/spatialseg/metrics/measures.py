@@ -259,10 +259,6 @@ class CorrectionEffort(Measuring):
         """Return the clicks, (N,)."""
         return correction_effort_of(*masks_at(maps, conventions.threshold))
 
-    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
-        """Return them as they are."""
-        return {"correction_effort": counts.double()}
-
 
 @register_measure(Measure("si_mae", "SI-MAE", "lower"))
 class SizeInvariantError(Measuring):
