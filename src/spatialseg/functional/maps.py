@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spatialseg import kernels
-from spatialseg.functional.arrays import joined, tensor
+from spatialseg.functional.arrays import tensor
 from spatialseg.functional.dispatch import gathered, operator, per_image, quick
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -132,7 +132,7 @@ def as_maps(
     mask, found = as_mask(target, ignore_index)
     if normalize or (validate_args and not grey):
         scale, beyond = inspect(prediction, mask, normalize)
-        found = quick(found) if grey else joined([quick(found).T, quick(beyond)[:, None]]).T
+        found = torch.cat([found, beyond[None]])
     else:
         scale = plain_scale(prediction)
     if not validate_args:

@@ -191,7 +191,7 @@ def _categories(labels: Tensor, stride: int, ignore_index: int | None) -> tuple[
 
 
 _NO_LABEL = torch.iinfo(torch.int32).min
-_Region = tuple[slice, slice, slice, slice]
+_Region = tuple[Any, slice, slice]
 
 
 def _steps(window: int) -> Iterator[tuple[int, int]]:
@@ -202,14 +202,11 @@ def _steps(window: int) -> Iterator[tuple[int, int]]:
 
 def _shifts(size: torch.Size, weights: Floats, stride: int) -> Iterator[tuple[_Region, _Region, float]]:
     """Yield, for each shift of the window, the centres with such a neighbour, those neighbours, and their weight."""
-    everything = slice(None)
     for (dy, dx), weight in zip(_steps(math.isqrt(len(weights))), weights, strict=True):
-        top, bottom = _span(size[2], dy, stride)
-        left, right = _span(size[3], dx, stride)
-        if top < bottom and left < right:
-            centre = (everything, everything, slice(top, bottom), slice(left, right))
-            pixel = (everything, everything, _strided(top, bottom, stride, dy), _strided(left, right, stride, dx))
-            yield centre, pixel, weight
+        rows, pixel_rows = _along(size[2], dy, stride)
+        columns, pixel_columns = _along(size[3], dx, stride)
+        if rows.start < rows.stop and columns.start < columns.stop:
+            yield (..., rows, columns), (..., pixel_rows, pixel_columns), weight
 
 
 def as_window(weights: Floats, like: Tensor) -> NDArray[Any]:
@@ -218,14 +215,10 @@ def as_window(weights: Floats, like: Tensor) -> NDArray[Any]:
     return torch.tensor(weights, dtype=like.dtype).view(side, side).numpy()
 
 
-def _span(length: int, shift: int, stride: int) -> tuple[int, int]:
-    """Return the first centre, and the one after the last, whose neighbour at this shift is inside."""
-    return max(0, -(shift // stride)), min((length - 1 - shift) // stride + 1, -(-length // stride))
-
-
-def _strided(first: int, last: int, stride: int, shift: int) -> slice:
-    """Return where the neighbours at this shift of the centres `first` to `last` are."""
-    return slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
+def _along(length: int, shift: int, stride: int) -> tuple[slice, slice]:
+    """Return, of one axis, the centres whose neighbour at this shift is inside, if any, and those neighbours."""
+    first, last = max(0, -(shift // stride)), min((length - 1 - shift) // stride + 1, -(-length // stride))
+    return slice(first, last), slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
 
 
 # Each is the other's transpose. Labels and those of the centres are (N, 1, H, W) and (N, 1, h, w), int32.
