@@ -16,9 +16,9 @@ if TYPE_CHECKING:
         MeanIoU,
         SaliencyFMeasure,
         StructureMeasure,
+        WeightedFMeasure,
     )
     from spatialseg.metrics.collections import saliency_metrics, segmentation_metrics
-    from spatialseg.metrics.weighted_f import WeightedFMeasure
 
 __all__ = [
     "BoundaryFMeasure",
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - what stands over torchmetrics, whose import takes seconds
-    for module in ("classes", "weighted_f", "collections") if name in __all__ else ():
+    for module in ("classes", "collections") if name in __all__ else ():
         if hasattr(home := import_module(f"{__name__}.{module}"), name):
             return getattr(home, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,9 +7,8 @@ from torchmetrics import Metric, MetricCollection
 
 from spatialseg.conventions import Conventions
 from spatialseg.metrics.base import ImageMean
-from spatialseg.metrics.classes import MeanIoU
+from spatialseg.metrics.classes import MeanIoU, WeightedFMeasure
 from spatialseg.metrics.registry import IMAGE_MEAN, Measuring, families
-from spatialseg.metrics.weighted_f import WeightedFMeasure
 
 EVERY_EPOCH = ("weighted_f", "mae", "iou")
 

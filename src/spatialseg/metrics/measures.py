@@ -25,8 +25,10 @@ from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_coun
 from spatialseg.metrics.registry import Measuring, register_measure
 from spatialseg.scores import Measure
 
+CLASSES = "spatialseg.metrics.classes"  # not imported here: it takes seconds
 
-@register_measure(Measure("weighted_f", "Fw"), metric="spatialseg.metrics.weighted_f.WeightedFMeasure")
+
+@register_measure(Measure("weighted_f", "Fw"), metric=f"{CLASSES}.WeightedFMeasure")
 class WeightedF(Measuring):
     """The weighted F-measure (Margolin et al., CVPR 2014)."""
 
@@ -37,8 +39,7 @@ class WeightedF(Measuring):
         counts = weighted_counts_of(maps)
         if conventions.empty_target != "strict":
             return counts
-        loud = maps.reaches(conventions.threshold)
-        loud = loud if maps.valid is None else loud & maps.valid
+        loud, _ = masks_at(maps, conventions.threshold)
         return torch.cat([counts, loud.flatten(1).any(dim=1, keepdim=True).to(counts)], dim=1)
 
     def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
@@ -88,7 +89,7 @@ class CutWeightedF(Measuring):
         return {"weighted_f_cut": curve[:, cut], "weighted_f": curve}
 
 
-@register_measure(Measure("s_measure", "S"), metric="spatialseg.metrics.classes.StructureMeasure")
+@register_measure(Measure("s_measure", "S"), metric=f"{CLASSES}.StructureMeasure")
 class Structure(Measuring):
     """The S-measure (Fan et al., ICCV 2017)."""
 
@@ -120,9 +121,7 @@ def with_curve(name: str, curve: Tensor) -> dict[str, Tensor]:
     return {f"{name}_mean": curve.mean(dim=1), f"{name}_max": curve.amax(dim=1), name: curve}
 
 
-@register_measure(
-    Measure("e_adaptive", "E adp"), *of_curve("e", "E"), metric="spatialseg.metrics.classes.EnhancedAlignmentMeasure"
-)
+@register_measure(Measure("e_adaptive", "E adp"), *of_curve("e", "E"), metric=f"{CLASSES}.EnhancedAlignmentMeasure")
 class EnhancedAlignment(Thresholded):
     """The E-measure (Fan et al., IJCAI 2018)."""
 
@@ -134,9 +133,7 @@ class EnhancedAlignment(Thresholded):
         return {"e_adaptive": e.adaptive, **with_curve("e", e.curve)}
 
 
-@register_measure(
-    Measure("f_adaptive", "F adp"), *of_curve("f", "F"), metric="spatialseg.metrics.classes.SaliencyFMeasure"
-)
+@register_measure(Measure("f_adaptive", "F adp"), *of_curve("f", "F"), metric=f"{CLASSES}.SaliencyFMeasure")
 class SaliencyF(Thresholded):
     """The F-measure of thresholded maps (Achanta et al., CVPR 2009)."""
 
@@ -148,7 +145,7 @@ class SaliencyF(Thresholded):
         return {"f_adaptive": f.adaptive, **with_curve("f", f.curve), "precision": f.precision, "recall": f.recall}
 
 
-@register_measure(Measure("mae", "MAE", "lower"), metric="spatialseg.metrics.classes.MeanAbsoluteError")
+@register_measure(Measure("mae", "MAE", "lower"), metric=f"{CLASSES}.MeanAbsoluteError")
 class AbsoluteError(Measuring):
     """The mean absolute error (Perazzi et al., CVPR 2012)."""
 
@@ -157,9 +154,7 @@ class AbsoluteError(Measuring):
         return mean_absolute_error_of(maps)
 
 
-@register_measure(
-    Measure("iou", "IoU", "higher", "data set", ("intersection", "union")), metric="spatialseg.metrics.classes.MeanIoU"
-)
+@register_measure(Measure("iou", "IoU", "higher", "data set", ("intersection", "union")), metric=f"{CLASSES}.MeanIoU")
 class Overlap(Measuring):
     """Intersection over union, of the data set."""
 
@@ -176,7 +171,7 @@ class Overlap(Measuring):
         return {"iou": iou, "intersection": intersection, "union": union}
 
 
-@register_measure(Measure("boundary_iou", "bIoU"), metric="spatialseg.metrics.classes.BoundaryIoU")
+@register_measure(Measure("boundary_iou", "bIoU"), metric=f"{CLASSES}.BoundaryIoU")
 class BoundaryOverlap(Measuring):
     """The Boundary IoU (Cheng et al., CVPR 2021)."""
 
@@ -191,7 +186,7 @@ class BoundaryOverlap(Measuring):
         return {"boundary_iou": boundary.boundary_iou_from_counts(counts.T)}
 
 
-@register_measure(Measure("boundary_f", "bF"), metric="spatialseg.metrics.classes.BoundaryFMeasure")
+@register_measure(Measure("boundary_f", "bF"), metric=f"{CLASSES}.BoundaryFMeasure")
 class BoundaryF(Measuring):
     """The boundary F-measure (Perazzi et al., CVPR 2016)."""
 
