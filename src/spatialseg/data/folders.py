@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,12 +104,10 @@ class FolderPairs(Source):
         root = find_root(self.root)
         named = self._named_splits(root)
         problems: list[str] = []
-        folders: dict[Path, list[Pair]] = {}
 
+        @cache
         def pairs_in(folder: Path, listed: bool) -> list[Pair]:
-            if folder not in folders:
-                folders[folder] = self._pair_up(folder, listed, problems)
-            return folders[folder]
+            return self._pair_up(folder, listed, problems)
 
         if not named:
             return self._by_fractions(pairs_in(root, False), problems), problems
