@@ -99,7 +99,7 @@ def test_preset_of_pysodmetrics_on_real_maps(shared_data):
 def test_default_is_the_metric_classes(files):
     (result,) = score({"good": files / "good"}, {"gt": files / "gt"})
     metrics = saliency_metrics(full=True)
-    with pytest.warns(UserWarning, match="not counted"):
+    with pytest.warns(UserWarning, match="left out of Fw"):
         for path in sorted((files / "gt").iterdir()):
             prediction = torch.tensor(read_map(files / "good" / path.name))[None]
             metrics.update(prediction, torch.tensor(read_map(path) > 127)[None])

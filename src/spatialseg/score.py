@@ -120,7 +120,7 @@ def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]
         common = sorted(set.intersection(*(set(each.names) for each in scores.values())))
         if not common:
             raise ScoringError(f"{', '.join(methods)} have no image of {dataset} in common")
-        order = [baseline, *(method for method in methods if method != baseline)]
+        order = sorted(scores, key=lambda method: method != baseline)  # it comes first
         table = tabulate_differences([Arm(method, {0: scores[method].take(common)}) for method in order])
         tables[dataset] = replace(table, title=f"{table.title} on {dataset}, {len(common)} images")
     return tables

@@ -155,13 +155,10 @@ def _simplest(check: Check, loss: nn.Module, logits: Tensor, target: Tensor) -> 
 
 
 def _simpler(logits: Tensor, target: Tensor, rounded: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    images, height, width = target.shape
-    for image in range(images if images > 1 else 0):
-        yield logits[image : image + 1], target[image : image + 1]
-    for rows in _parts(height):
-        yield logits[:, :, rows], target[:, rows]
-    for columns in _parts(width):
-        yield logits[..., columns], target[..., columns]
+    for axis, length in enumerate(target.shape):
+        for part in _parts(length):
+            places = torch.arange(length)[part]
+            yield logits.index_select(axis + 1 if axis else 0, places), target.index_select(axis, places)
     yield logits, torch.zeros_like(target)
     yield logits, torch.ones_like(target)
     for place in range(target.numel() if target.numel() <= 64 else 0):
@@ -175,7 +172,7 @@ def _simpler(logits: Tensor, target: Tensor, rounded: bool) -> Iterator[tuple[Te
 
 
 def _parts(length: int) -> Sequence[slice]:
-    """Return what to try of the rows or columns: a half, and where there are few, all but one."""
+    """Return what to try of the images, rows or columns: a half, and where there are few, all but one."""
     halves = slice(length // 2), slice(length // 2, None)
     return () if length == 1 else halves if length > 16 else (*halves, slice(1, None), slice(-1))
 
@@ -290,8 +287,7 @@ def _layout_matters(loss: nn.Module, logits: Tensor, target: Tensor) -> str:
         ("every second value of a tensor", tuple(torch.stack([each, each], -1)[..., 0] for each in (logits, target))),
         ("a transposed tensor", (logits.mT.contiguous().mT, target.mT.contiguous().mT)),
     ):
-        fault = _both_differ(what, _measured(loss, *strided), expected)
-        if fault:
+        if fault := _both_differ(what, _measured(loss, *strided), expected):
             return fault
     return ""
 
