@@ -61,17 +61,6 @@ def test_is_the_mean_of_the_functional(shape, target_dtype):
     assert metric.compute().item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_ignored_pixels_take_no_part():
-    prediction, target = example()
-    prediction = prediction.double()
-    half = target.clone()
-    half[:, :, 20:] = 255
-    whole, masked = WeightedFMeasure(), WeightedFMeasure()
-    whole.update(prediction[:, :, :20], target[:, :, :20])
-    masked.update(prediction, half)
-    assert masked.compute().item() == pytest.approx(whole.compute().item(), abs=1e-9)
-
-
 def test_stretching_leaves_out_ignored_pixels():
     prediction, target = example()
     prediction = 0.25 + prediction / 2

@@ -3,7 +3,6 @@
 python -m spatialseg losses check my_package.losses.MyLoss
 """
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from spatialseg.hints import command_parser
-from spatialseg.losses.registry import check_arguments, loss_class
+from spatialseg.losses.registry import make_loss
 
 SHAPES = ((1, 1, 1), (1, 1, 3), (2, 2, 2), (1, 3, 4), (2, 9, 10))
 """Images, height and width that each check is run on, the smallest first."""
@@ -87,9 +86,7 @@ def check_loss(name: str, args: Mapping[str, Any] | None = None, compiled: bool 
         ValueError: There is no such loss or argument, or it takes neither number of channels.
     """
     args = dict(args or {})
-    cls = loss_class(name)
-    check_arguments(f"loss {name!r}", inspect.signature(cls), args)
-    loss = cls(**args)
+    loss = make_loss(name, args)
     refusals = {channels: _fault(RUNS, loss, *draw_batch(channels, SHAPES[-1], 0)) for channels in CHANNELS}
     kinds = {1: getattr(loss, "binary", not refusals[1]), 3: getattr(loss, "multiclass", not refusals[3])}
     if not any(kinds.values()):

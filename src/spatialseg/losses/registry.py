@@ -104,6 +104,13 @@ def loss_class(name: str) -> type[nn.Module]:
     return _registry[name]
 
 
+def make_loss(name: str, args: Mapping[str, Any]) -> nn.Module:
+    """Return a loss of that name, see `loss_class`, made with these arguments, or raise a ValueError that names one."""
+    cls = loss_class(name)
+    check_arguments(f"loss {name!r}", inspect.signature(cls), args)
+    return cls(**args)
+
+
 class LossSum(nn.Module):
     """A weighted sum of losses, each of whose values can be logged.
 
@@ -129,7 +136,7 @@ class LossSum(nn.Module):
             while key in self.losses:
                 repeats += 1
                 key = f"{name}_{repeats}"
-            self.losses[key] = _instantiate(term)
+            self.losses[key] = make_loss(term.name, term.args)
             self._factors[key] = term.weight, build_schedule(term.schedule) if term.schedule is not None else None
         if not self.losses:
             raise ValueError("a loss needs at least one term, got none")
@@ -223,12 +230,6 @@ def _term(term: str | LossTerm | Mapping[str, Any]) -> LossTerm:
     if "name" not in term:
         raise ValueError(f"a loss term needs a name, got {dict(term)}; known losses: {', '.join(available_losses())}")
     return LossTerm(**term)
-
-
-def _instantiate(term: LossTerm) -> nn.Module:
-    cls = loss_class(term.name)
-    check_arguments(f"loss {term.name!r}", inspect.signature(cls), term.args)
-    return cls(**term.args)
 
 
 def _import(path: str) -> type[nn.Module]:

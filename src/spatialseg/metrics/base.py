@@ -72,10 +72,8 @@ class ImageMean(Metric):
         # `torchmetrics.MetricCollection` lets metrics share their states when these have the same names and are equal
         # after the first batch, which a perfect first prediction makes them. So each has one, always 0, whose name
         # tells its arguments.
-        told = zlib.crc32(
-            repr((type(self).__name__, type(measuring).__name__, classes, *astuple(conventions))).encode()
-        )
-        self.add_state(f"of_{told:08x}", torch.zeros(()), dist_reduce_fx="sum")
+        told = repr((type(self).__name__, type(measuring).__name__, classes, *astuple(conventions)))
+        self.add_state(f"of_{zlib.crc32(told.encode()):08x}", torch.zeros(()), dist_reduce_fx="sum")
 
     @property
     def images(self) -> Tensor:

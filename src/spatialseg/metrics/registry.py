@@ -88,7 +88,7 @@ def families(further: Collection[str] = ()) -> list[Measuring]:
     Raises:
         ValueError: There is no measure of such a name.
     """
-    if unknown := set(further) - (known := available_measures(further=True)).keys():
+    known, wanted = available_measures(further=True), set(further)
+    if unknown := wanted - known.keys():
         raise ValueError(f"there is no measure named {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
-    wanted = set(further)
     return [each for each in _registry if not each.on_request or wanted & {measure.name for measure in each.measures}]
