@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec
+from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec, runs_of
 from spatialseg.hints import command_parser
 from spatialseg.report.evidence import (
     classes_table,
@@ -59,7 +59,7 @@ def read_records() -> Records:
             if arms := read_arms(folder, spec.arms):
                 title = f"{spec.title}: {len(next(iter(arms.values())).first_seed)} test images"
                 trained[f"{spec.name}/{data}"] = replace(spec, title=title), folder, arms
-        runs = [run for run in spec.runs() if run.rate is not None and run.done]
+        runs = [run for run in runs_of([spec]) if run.rate is not None and run.done]
         if runs:
             titled = replace(spec, title=f"{spec.title}: validation images, one seed")
             validated.append((titled, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
