@@ -10,11 +10,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from spatialseg.compare import make_source
 from spatialseg.data.files import read_map
-from spatialseg.report.evidence import by_rule
 from spatialseg.report.sheet import Panel, draw_panels, map_pixels
 from spatialseg.run.folder import RunFolder, find_runs
 
@@ -33,6 +33,22 @@ def main() -> None:
     out = options.out or runs[1].path / "by_rule.png"
     picture.save(out)
     print("Written to", out)
+
+
+def by_rule(gains: NDArray[np.float64]) -> dict[str, int]:
+    """Choose images by a rule rather than by taste: at the 10th, 50th and 90th percentile of the gain, and the worst.
+
+    Args:
+        gains: Of each image, what one arm gains over another, (N,); those that are NaN are left out.
+
+    Returns:
+        What each is called, and its place.
+    """
+    order = [int(place) for place in np.argsort(gains) if not np.isnan(gains[place])]
+    return {
+        "worst": order[0],
+        **{f"{share}th percentile": order[round(share / 100 * (len(order) - 1))] for share in (10, 50, 90)},
+    }
 
 
 def draw(baseline: RunFolder, recipe: RunFolder, measure: str) -> Image.Image:

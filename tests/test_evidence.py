@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,12 +21,12 @@ import spatialseg
 from spatialseg import evidence
 from spatialseg.data import SloppyMasks
 from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make, runs_of
-from spatialseg.report.evidence import MARK, by_rule, classes_table, networks_table, ranking, read_arms, table_of
+from spatialseg.report.evidence import classes_table, networks_table, ranking, table_of
 from spatialseg.report.statistics import Arm
 from spatialseg.run.folder import RunFolder
 from spatialseg.run.signals import SIGNALS
 from spatialseg.scores import Measure, Scores
-from spatialseg.tables import documents, figures_of, read_records, tables_of, write_tables
+from spatialseg.tables import QUOTED, documents, figures_of, read_arms, read_records, tables_of, write_tables
 from trained import make_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -255,7 +256,7 @@ def test_documents_quote_the_records(monkeypatch):
     records = read_records()
     known = tables_of(records)
     text = "".join(path.read_text() for path in (Path("README.md"), Path("experiments/README.md")))
-    places = {place[2]: place[0] for place in MARK.finditer(text)}
+    places = {place[2]: place[0] for place in QUOTED.finditer(text)}
     assert {*records.trained, *(name for name in known if name.startswith("rescored/"))} <= places.keys()
     for name in places.keys() - known.keys():
         assert "|" not in places[name], f"there are no records of {name}, whose figures a document quotes"
@@ -294,9 +295,17 @@ def test_a_ranking_is_compared_pair_by_pair():
     assert ranking(record) == {"iou": {"shifted": pytest.approx(expected)}, "mae": {"shifted": pytest.approx(1)}}
 
 
+def script(name: str) -> ModuleType:
+    """Import a script of experiments/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_images_are_chosen_by_rule():
     gains = np.random.default_rng(0).permutation(np.arange(101.0))
-    chosen = by_rule(np.append(gains, np.nan))
+    chosen = script("photographs").by_rule(np.append(gains, np.nan))
     found = {name: gains[place] for name, place in chosen.items()}
     assert found == {"worst": 0, "10th percentile": 10, "50th percentile": 50, "90th percentile": 90}
 
@@ -348,9 +357,7 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
 
 
 def test_a_network_is_scored_again_on_sloppy_masks(tmp_path):
-    spec = importlib.util.spec_from_file_location("rescore", ROOT / "experiments" / "rescore.py")
-    rescore = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rescore)
+    rescore = script("rescore")
     run = make_run(tmp_path)
     data = yaml.safe_load(run.config.read_text())
     few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 2, "val": 2, "test": 3}}
