@@ -223,12 +223,10 @@ class Trainings:
 
     def run(self, command: Sequence[str], output: IO[str]) -> int:
         """Run a training to its end, and return its status."""
-        if self.signum:
-            return 128 + self.signum
         # In a session of its own a terminal does not reach it: a second Ctrl-C would stop it without a checkpoint.
         with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True) as training:
             self._running.add(training)
-            if self.signum:  # since it was looked at
+            if self.signum:  # it came meanwhile
                 training.send_signal(self.signum)
             status = training.wait()
         self._running.discard(training)
@@ -297,7 +295,7 @@ def _make_one(run: EvidenceRun, runs: Path, trainings: Trainings) -> None:
     """Train a run, unless it came to its end while nobody waited for it, and keep its record."""
     command, status = run.command(runs), 0
     log = runs / "tables" / run.spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
-    if not run.finished(runs):
+    if not trainings.signum and not run.finished(runs):
         with log.open("a") as output:
             status = trainings.run(command, output)
     if finished := run.finished(runs):

@@ -45,7 +45,7 @@ def model_card(model: Model, licence: str | None = None) -> ModelCard:
         ],
     )
     what = "foreground against background" if model.classes == 1 else f"{model.classes} classes"
-    return ModelCard.from_template(
+    card: ModelCard = ModelCard.from_template(
         card_data,
         str(TEMPLATE),
         name=name,
@@ -59,6 +59,7 @@ def model_card(model: Model, licence: str | None = None) -> ModelCard:
         data=data,
         drawn=drawn,
     )
+    return card
 
 
 def _training(model: Model, summary: dict[str, Any], config: dict[str, Any]) -> dict[str, str | int]:
