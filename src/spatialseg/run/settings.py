@@ -1,5 +1,6 @@
 """What a command on a run is told, and what is refused before it begins."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,33 @@ from spatialseg.run.machine import automatic_precision
 from spatialseg.task import SegmentationTask
 
 POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps", "val_check_interval")
+
+
+@dataclass
+class RunSettings:
+    """The run.
+
+    Args:
+        experiment: Names the run folder and the W&B group.
+        runs: Folder of all run folders.
+        monitor: Measure of the best checkpoint, which is then tested; null to test the last epoch.
+        test: Score the test images after training.
+        maps: Keep the test images' predictions as PNG files.
+        upload: Upload the best and the last checkpoint to W&B, which has to be online (WANDB_MODE=online).
+        compile: Compile the network with torch.compile: slow to start.
+        profile: Of fit: show where the time of training went.
+        resume: Of fit: go on with the run in this folder; last: with the newest unfinished one of this name.
+    """
+
+    experiment: str = "unnamed"
+    runs: str = "runs"
+    monitor: str | None = "val/weighted_f"
+    test: bool = True
+    maps: bool = True
+    upload: bool = False
+    compile: bool = False
+    profile: bool = False
+    resume: str | None = None
 
 
 class SettingsCLI(LightningCLI):
@@ -42,32 +70,7 @@ class SettingsCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to the run rather than to trainer, model or data."""
-        parser.add_argument("--experiment", type=str, default="unnamed", help="Names the run folder and the W&B group.")
-        parser.add_argument("--runs", type=str, default="runs", help="Folder of all run folders.")
-        parser.add_argument(
-            "--monitor",
-            type=str | None,
-            default="val/weighted_f",
-            help="Measure of the best checkpoint, which is then tested; null to test the last epoch.",
-        )
-        parser.add_argument("--test", type=bool, default=True, help="Score the test images after training.")
-        parser.add_argument("--maps", type=bool, default=True, help="Keep the test images' predictions as PNG files.")
-        parser.add_argument(
-            "--upload",
-            type=bool,
-            default=False,
-            help="Upload the best and the last checkpoint to W&B, which has to be online (WANDB_MODE=online).",
-        )
-        parser.add_argument(
-            "--compile", type=bool, default=False, help="Compile the network with torch.compile: slow to start."
-        )
-        parser.add_argument("--profile", type=bool, default=False, help="Of fit: show where the time of training went.")
-        parser.add_argument(
-            "--resume",
-            type=str | None,
-            default=None,
-            help="Of fit: go on with the run in this folder; last: with the newest unfinished one of this name.",
-        )
+        parser.add_class_arguments(RunSettings, instantiate=False)
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
 
