@@ -17,7 +17,7 @@ from typing import IO, Any
 import yaml
 
 from spatialseg.hints import command_parser
-from spatialseg.run.folder import RunFolder
+from spatialseg.run.folder import RunFolder, trainings
 from spatialseg.run.signals import Takeover
 
 EXPERIMENTS = Path("experiments")  # below the folder that the command is called in: the project's
@@ -181,7 +181,7 @@ class EvidenceRun:
 
     def folders(self, runs: Path) -> Iterator[RunFolder]:
         """Yield its run folders, the newest first."""
-        return map(RunFolder, sorted((runs / self.experiment / self.data / f"seed{self.seed}").glob("*"), reverse=True))
+        return trainings(runs / self.experiment / self.data / f"seed{self.seed}")
 
     def finished(self, runs: Path) -> RunFolder | None:
         """Return its newest run that came to its end, if it did so after its settings were last written."""

@@ -245,12 +245,12 @@ class RunCLI(SettingsCLI):
         if not self.trainer.is_global_zero:
             return
         device = type(self.trainer.accelerator).__name__.removesuffix("Accelerator")
-        print(f"{describe(self.settings, task, self.datamodule.name)} on {device}")
+        print(f"{describe(self.settings, task, self.datamodule.name)} on {device}", flush=True)
         if self.folder:
             print(f"run folder: {self.folder}", flush=True)
         if self.resumed:
-            epoch = f"in epoch {self.loaded['epoch'] + 1}" if self.loaded else "from the start, as it has no checkpoint"
-            print(f"going on {epoch}", flush=True)
+            where = f"in epoch {self.loaded['epoch'] + 1}" if self.loaded else "from the start: it has no checkpoint"
+            print(f"going on {where}", flush=True)
 
     def _finish(self, folder: RunFolder, facts: Mapping[str, Any]) -> None:
         """Write what came out, once whatever the number of processes, and show it."""
