@@ -23,21 +23,19 @@ from pathlib import Path
 os.environ["WANDB_MODE"] = "disabled"  # what a killed process leaves of it is W&B's own matter
 
 import torch
-from common import save
+from common import fit_arguments, save
 
 import spatialseg.run.cli  # noqa: F401 - so that no process has to
 from spatialseg.cli import main
 from spatialseg.data import ProceduralScenes
 from spatialseg.run.folder import RunFolder
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 EPOCHS = 4
 CLOCKS = ("step/images_per_second", "step/peak_memory_gb")
 
 
 def settings(data: Path, runs: Path) -> list[str]:
     """Return a command that leaves nothing out: dropout, a schedule in the loss, gathered gradients, loaders."""
-    configs = [f"--config={EXPERIMENTS / name}.yaml" for name in ("base", "saliency_wfb")]
     options = {
         "trainer.accelerator": "cpu",
         "trainer.max_epochs": EPOCHS,
@@ -56,7 +54,7 @@ def settings(data: Path, runs: Path) -> list[str]:
         "experiment": "chaos",
         "runs": runs,
     }
-    return ["fit", *configs, *(f"--{name}={value}" for name, value in options.items())]
+    return fit_arguments(options, "saliency_wfb")
 
 
 def start(arguments: list[str], log: Path) -> int:

@@ -15,14 +15,18 @@ import numpy as np
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
-def alternate(functions: Mapping[str, Callable[[], object]], repeats: int = 20) -> dict[str, dict[str, float]]:
+def alternate(
+    functions: Mapping[str, Callable[[], object]], repeats: int = 20, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, dict[str, float]]:
     """Time functions in turn, so that whatever else the machine does hits all of them alike.
 
     Args:
         functions: What to time, by name.
         repeats: How often, after two unmeasured calls of each.
+        clock: What tells the seconds.
 
     Returns:
         Median and quartiles of each in milliseconds: `ms`, `ms_q1`, `ms_q3`.
@@ -33,13 +37,19 @@ def alternate(functions: Mapping[str, Callable[[], object]], repeats: int = 20) 
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             function()
-            times[name].append((time.perf_counter() - start) * 1e3)
+            times[name].append((clock() - start) * 1e3)
     keys = ("ms", "ms_q1", "ms_q3")
     return {
         name: dict(zip(keys, np.percentile(taken, (50, 25, 75)).tolist(), strict=True)) for name, taken in times.items()
     }
+
+
+def fit_arguments(options: Mapping[str, object], *experiments: str) -> list[str]:
+    """Return the arguments of a training: files of experiments, one over the other, and options over all."""
+    configs = [f"--config={EXPERIMENTS / name}.yaml" for name in ("base", *experiments)]
+    return ["fit", *configs, *(f"--{name}={value}" for name, value in options.items())]
 
 
 def shown(time: Mapping[str, float]) -> str:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy.stats import kendalltau
 
-from spatialseg.compare import make_source
 from spatialseg.data import SegmentationDataModule
 from spatialseg.functional import weighted_f_measure
 from spatialseg.losses import WeightedFBetaLoss
+from spatialseg.report.examples import make_source
 from spatialseg.report.pictures import SIZE, plots
 from spatialseg.report.table import Column, Table
 from spatialseg.run.folder import RunFolder

@@ -20,11 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from common import save
+from common import fit_arguments, save
 from PIL import Image
 from soak import look
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FILES = 16
 GROWTH: dict[str, tuple[int, ...]] = {
     "size": (128, 224, 352, 512),
@@ -54,7 +53,6 @@ def write(folder: Path, pairs: int, side: int, classes: int) -> None:
 def row(folder: Path, size: int, classes: int, pairs: int, small: bool) -> dict[str, float]:
     """Train once, and return what is noted of it."""
     options = {
-        "config": EXPERIMENTS / "base.yaml",
         "trainer.accelerator": "cpu",
         "trainer.max_epochs": 1,
         "trainer.limit_train_batches": 8,
@@ -70,7 +68,7 @@ def row(folder: Path, size: int, classes: int, pairs: int, small: bool) -> dict[
         "runs": folder / "runs",
     } | ({"model.encoder": "tu-mobilenetv3_small_050", "model.encoder_weights": "null"} if small else {})
     began, memory = time.monotonic(), 0.0
-    command = [sys.executable, "-m", "spatialseg", "fit", *(f"--{name}={value}" for name, value in options.items())]
+    command = [sys.executable, "-m", "spatialseg", *fit_arguments(options)]
     with (folder / "log.txt").open("w+") as log:
         training = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WANDB_MODE": "disabled"})
         ended = 0.0

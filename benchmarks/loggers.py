@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import save
+from common import fit_arguments, save
 
 from spatialseg.cli import main
 from spatialseg.run.callbacks import ValidationPictures
 from spatialseg.run.folder import RunFolder
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 spent = {"pictures": 0.0}
 """Seconds spent in the methods that are timed."""
 
@@ -48,10 +47,10 @@ def timed(method: Callable[..., object]) -> Callable[..., object]:
 def train(options: argparse.Namespace, logger: bool) -> tuple[float, float]:
     """Train, and return the seconds that took, and those of them spent on pictures."""
     spent["pictures"] = 0.0
-    configs = [f"--config={EXPERIMENTS / name}" for name in ("base.yaml", f"{options.experiment}.yaml")]
     with tempfile.TemporaryDirectory() as runs, contextlib.redirect_stdout(io.StringIO()):
-        size = [f"--trainer.max_epochs={options.epochs}", f"--data.source.init_args.train={options.train}"]
-        main(["fit", *configs, f"--runs={runs}", "--test=false", *size, f"--trainer.logger={str(logger).lower()}"])
+        settings: dict[str, object] = {"runs": runs, "test": "false", "trainer.max_epochs": options.epochs}
+        settings |= {"data.source.init_args.train": options.train, "trainer.logger": str(logger).lower()}
+        main(fit_arguments(settings, options.experiment))
         (run,) = map(RunFolder, Path(runs).glob("*/*/seed*/*"))
         seconds: float = run.read_summary()["train_seconds"]
     return seconds, spent["pictures"]

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import py_sod_metrics
 import torch
-from common import save
+from common import alternate, save, shown
 from PIL import Image
 from scipy import ndimage
 
@@ -60,21 +60,6 @@ def soft_map(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (230 * soft + rng.integers(0, 25, mask.shape)).astype(np.uint8)
 
 
-def alternate(
-    *functions: Callable[[], object], repeats: int, clock: Callable[[], float]
-) -> list[tuple[float, float, float]]:
-    """Time functions in turn; return quartiles of each in milliseconds: median, lower, upper."""
-    for function in functions:
-        function()
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeats):
-        for function, taken in zip(functions, times, strict=True):
-            start = clock()
-            function()
-            taken.append((clock() - start) * 1e3)
-    return [tuple(np.percentile(taken, (50, 25, 75)).tolist()) for taken in times]
-
-
 def compare(
     name: str,
     ours: Callable[[], object],
@@ -83,16 +68,11 @@ def compare(
     clock: Callable[[], float] = time.perf_counter,
 ) -> Record:
     """Time both, print a line and return it."""
-    (ms, low, high), (reference, reference_low, reference_high) = alternate(ours, theirs, repeats=repeats, clock=clock)
-    record: Record = {"name": name, "ms": ms, "ms_q1": low, "ms_q3": high}
-    record |= {
-        "reference_ms": reference,
-        "reference_ms_q1": reference_low,
-        "reference_ms_q3": reference_high,
-        "clock": clock.__name__,
-    }
-    record |= {"ratio": reference / ms, "repeats": repeats}
-    print(f"{name:42} {ms:9.2f} ms [{low:.2f}, {high:.2f}]   reference {reference:9.2f} ms   ×{reference / ms:.1f}")
+    times = alternate({"": ours, "reference_": theirs}, repeats, clock)
+    record: Record = {"name": name}
+    record |= {f"{side}{key}": value for side, taken in times.items() for key, value in taken.items()}
+    record |= {"clock": clock.__name__, "ratio": times["reference_"]["ms"] / times[""]["ms"], "repeats": repeats}
+    print(f"{name:42} {shown(times[''])}   reference {shown(times['reference_'])}   ×{record['ratio']:.1f}")
     return record
 
 
@@ -207,15 +187,14 @@ def over_threads(repeats: int) -> Record:
         metric.update(prediction, target)
         os.sched_setaffinity(0, cores)
 
-    both, *each = alternate(
-        two, *(lambda core=core: one(core) for core in cores), repeats=repeats, clock=time.perf_counter
-    )
-    alone = [median for median, _, _ in each]
-    ratio = float(np.mean([1 / median for median in alone])) ** -1 / both[0]
-    shown = ", ".join(f"{median:.2f}" for median in alone)
-    print(f"weighted F, 8×384²: 2 threads {both[0]:.2f} ms; 1 thread on each core {shown} ms   ×{ratio:.2f}")
+    alone = {f"one on core {core}": lambda core=core: one(core) for core in cores}
+    times = alternate({"two": two, **alone}, repeats)
+    both, alone_ms = times.pop("two"), [each["ms"] for each in times.values()]
+    ratio = float(np.mean([1 / ms for ms in alone_ms])) ** -1 / both["ms"]
+    each = ", ".join(f"{ms:.2f}" for ms in alone_ms)
+    print(f"weighted F, 8×384²: 2 threads {both['ms']:.2f} ms; 1 thread on each core {each} ms   ×{ratio:.2f}")
     name = "weighted F, 8×384²: 2 threads against the mean rate of 1 on each core"
-    return {"name": name, "ms": both[0], "ms_q1": both[1], "ms_q3": both[2], "alone_ms": alone, "ratio": ratio}
+    return {"name": name, **both, "alone_ms": alone_ms, "ratio": ratio}
 
 
 def on_files(pred: Path, gt: Path) -> list[Record]:
@@ -258,9 +237,8 @@ def beside_a_network(repeats: int) -> Record:
         return network(images).sigmoid()[:, 0]
 
     probabilities = infer()
-    (inference, *_), (measures, *_) = alternate(
-        infer, lambda: metrics.update(probabilities, masks), repeats=repeats, clock=time.perf_counter
-    )
+    times = alternate({"inference": infer, "measures": lambda: metrics.update(probabilities, masks)}, repeats)
+    inference, measures = times["inference"]["ms"], times["measures"]["ms"]
     torch.set_num_threads(1)
     share = measures / inference
     print(f"U-Net ResNet-34 4×352²: {inference:.0f} ms; all measures {measures:.0f} ms more, {share:.1%}")

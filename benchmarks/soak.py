@@ -26,16 +26,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from common import RESULTS, save
+from common import RESULTS, fit_arguments, save
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 EVERY = 5  # seconds
 
 
 def command(runs: str, seconds: float) -> list[str]:
     """Return the training, which ends by itself after so many seconds."""
     options = {
-        "config": EXPERIMENTS / "base.yaml",
         "trainer.accelerator": "cpu",
         "trainer.max_epochs": 1_000_000,
         "trainer.max_time": f"{{seconds: {seconds:.0f}}}",
@@ -50,7 +48,7 @@ def command(runs: str, seconds: float) -> list[str]:
         "experiment": "soak",
         "runs": runs,
     }
-    return [sys.executable, "-m", "spatialseg", "fit", *(f"--{name}={value}" for name, value in options.items())]
+    return [sys.executable, "-m", "spatialseg", *fit_arguments(options)]
 
 
 def family(pid: int) -> list[Path]:

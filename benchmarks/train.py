@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import save
+from common import fit_arguments, save
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
@@ -30,7 +30,6 @@ from spatialseg.cli import main
 from spatialseg.data import FolderPairs, ProceduralScenes, SegmentationDataModule
 from spatialseg.task import SegmentationTask
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SIZE, BATCH, STEPS = 224, 4, 16
 
 
@@ -79,7 +78,6 @@ class Turns(Callback):
 
 def train(repeats: int, runs: str) -> tuple[list[float], list[float]]:
     """Return seconds of the steps of our loop and of the bare one, in the order in which they were taken."""
-    configs = [f"--config={EXPERIMENTS / name}.yaml" for name in ("base", "saliency_wfb")]
     options = {
         "trainer.accelerator": "cpu",
         "trainer.max_epochs": repeats + 1,
@@ -94,7 +92,7 @@ def train(repeats: int, runs: str) -> tuple[list[float], list[float]]:
         "monitor": "null",
         "runs": runs,
     }
-    main(["fit", *configs, *(f"--{name}={value}" for name, value in options.items())])
+    main(fit_arguments(options, "saliency_wfb"))
     from train import Turns as measured  # the command line's, for this file is __main__
 
     return measured.ours, measured.bare

@@ -26,13 +26,13 @@ from rich.progress import track
 from torch import Tensor
 
 import spatialseg
-from spatialseg.compare import make_source
 from spatialseg.conventions import Conventions
 from spatialseg.data.sloppy import KINDS, SloppyMasks
 from spatialseg.data.source import Sample, Source, Split
 from spatialseg.evidence import DIGITS, EXPERIMENTS
 from spatialseg.functional.dispatch import one_thread
 from spatialseg.metrics.images import count_image, scores_of
+from spatialseg.report.examples import make_source
 from spatialseg.run.folder import RunFolder, find_runs
 from spatialseg.scores import Scores
 from spatialseg.task import CUTS

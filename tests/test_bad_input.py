@@ -118,8 +118,7 @@ ARGUMENTS = [
     ("--upload=true", "only online, and it is offline; set WANDB_MODE=online"),
     ("--resume=nowhere", "nowhere/config.yaml"),
     ("--resume=last", "there is no unfinished run in runs/unnamed/shapes/seed0; start a new one without --resume"),
-    ("--ckpt_path=best", "--ckpt_path takes the path of a checkpoint or of a run folder"),
-    ("--ckpt_path=/no.ckpt", "there is no checkpoint '/no.ckpt'"),
+    ("--ckpt_path=best", "there is no checkpoint 'best'; give the path of one, or of a run folder"),
 ]
 
 
@@ -360,6 +359,7 @@ COMMANDS = [
     ("score --pred no --gt no --beta2=nan", "beta2 must be positive, got nan"),
     ("score --pred no --gt no --workers=-1", "workers must be at least 0 (one thread per CPU), got -1"),
     ("test", "test needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for its best"),
+    ("validate", "validate needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for its best"),
     ("fitt", "there is no command 'fitt', did you mean 'fit'?"),
 ]
 

@@ -9,8 +9,9 @@ from PIL import Image
 
 from report.runs import make_run
 from report.scores import make_scores
-from spatialseg.compare import main, tabulate_differences, tabulate_figures
+from spatialseg.compare import main
 from spatialseg.data import ProceduralScenes
+from spatialseg.report.comparison import tabulate_differences, tabulate_figures
 from spatialseg.report.entries import open_entries
 from spatialseg.run.folder import RunError
 from spatialseg.score import main as score

@@ -2,9 +2,15 @@
 
 import importlib.util
 import json
+import os
 import re
+import shutil
+import signal
+import sys
+import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,12 +20,13 @@ import yaml
 import spatialseg
 from spatialseg import evidence
 from spatialseg.data import SloppyMasks
-from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make
-from spatialseg.report.evidence import MARK, by_rule, classes_table, networks_table, ranking, read_arms, table_of
+from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make, runs_of
+from spatialseg.report.evidence import classes_table, networks_table, ranking, table_of
 from spatialseg.report.statistics import Arm
 from spatialseg.run.folder import RunFolder
+from spatialseg.run.signals import SIGNALS
 from spatialseg.scores import Measure, Scores
-from spatialseg.tables import documents, figures_of, read_records, tables_of, write_tables
+from spatialseg.tables import QUOTED, documents, figures_of, read_arms, read_records, tables_of, write_tables
 from trained import make_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +88,7 @@ def test_every_table_of_the_project_can_be_read(monkeypatch):
 
 
 def test_runs_come_in_the_order_of_their_worth(project):
-    runs = [(run.arm, run.rate, run.seed) for run in TableSpec.read("tiny").runs()]
+    runs = [(run.arm, run.rate, run.seed) for run in runs_of([TableSpec.read("tiny")])]
     rates = [(arm, rate, evidence.TUNING_SEED) for arm in ("bce", "wfb") for rate in (0.001, 0.003)]
     assert runs == [*rates, ("bce", None, 0), ("wfb", None, 0), ("bce", None, 1), ("wfb", None, 1)]
 
@@ -91,7 +98,7 @@ def test_a_table_can_be_like_another_and_candidates_are_only_tuned(project):
     Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
     spec = TableSpec.read("also")
     assert (spec.name, spec.title, spec.shared, spec.arms) == ("also", "Also", SPEC["shared"], SPEC["arms"])
-    assert [(run.arm, run.rate, run.seed) for run in spec.runs()][-3:] == [
+    assert [(run.arm, run.rate, run.seed) for run in runs_of([spec])][-3:] == [
         ("bce", None, 3),
         *(("wfb", rate, evidence.TUNING_SEED) for rate in (0.001, 0.003)),
     ]
@@ -145,7 +152,7 @@ def test_tables_share_one_queue_in_which_seeds_wait_for_their_rates(project, mon
     specs = [TableSpec.read(name) for name in ("tiny", "also")]
     order: list[EvidenceRun] = []
 
-    def train(run, runs):
+    def train(run, runs, trainings):
         if run.rate is None:
             run.chosen_rate()  # fails where a rate is missing
         time.sleep(0.05 * (run.rate is not None))
@@ -156,6 +163,53 @@ def test_tables_share_one_queue_in_which_seeds_wait_for_their_rates(project, mon
     make(specs, Path("runs"), jobs=6)
     assert len(order) == 14
     assert all(run.done for spec in specs for run in spec.runs())
+
+
+TRAINING = """
+import pathlib, signal, sys, time
+note = pathlib.Path(sys.argv[1])
+def stop(signum, frame):
+    note.write_text(str(signum))
+    sys.exit(128 + signum)
+signal.signal(signal.SIGTERM, stop)
+note.touch()
+time.sleep(60)
+"""
+
+
+def test_a_signal_goes_to_the_trainings_and_what_they_finished_is_kept(project, monkeypatch, capsys):
+    """Trainings that wait for a signal stand for real ones, whose answer to it tests/run/test_resume.py is about."""
+    spec, write = TableSpec.read("tiny"), EvidenceRun.command
+    notes = [project / f"{arm}-{rate}" for arm in spec.arms for rate in spec.learning_rates]
+    first = next(spec.runs())
+
+    def pretend(run, runs):
+        write(run, runs)
+        return [sys.executable, "-c", TRAINING, str(project / f"{run.arm}-{run.rate}")]
+
+    def stop_when_two_train():
+        while not all(note.exists() for note in notes[:2]):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(EvidenceRun, "command", pretend)
+    handlers = [signal.getsignal(signum) for signum in SIGNALS]
+    threading.Thread(target=stop_when_two_train).start()
+    with pytest.raises(SystemExit) as stopped:
+        make([spec], Path("runs"), jobs=2)
+    assert stopped.value.code == 128 + signal.SIGTERM and "Stopping" in capsys.readouterr().out
+    assert [note.read_text() for note in notes if note.exists()] == ["15", "15"]
+    assert [signal.getsignal(signum) for signum in SIGNALS] == handlers
+
+    monkeypatch.setattr(EvidenceRun, "command", lambda run, runs: write(run, runs) and ["false"])
+    summary = {"finished": True, "validation": {"weighted_f": 0.4, "weighted_f_cut": 0.5}}
+    RunFolder.make("runs", first.experiment, "shapes", first.seed).write_summary(summary)
+    make([spec], Path("runs"), limit=1)
+    assert first.summary()["validation"] == summary["validation"]
+    shutil.rmtree(first.record)
+    Path("experiments/tables/tiny.yaml").write_text(yaml.safe_dump(SPEC | {"shared": {**SMALL, "maps": True}}))
+    with pytest.raises(EvidenceError, match=r"tiny-bce-rate0\.001 on shapes stopped with status 1"):
+        make([TableSpec.read("tiny")], Path("runs"), limit=1)  # whose settings are others now
 
 
 def test_tables_and_documents_follow_from_the_records(project):
@@ -202,7 +256,7 @@ def test_documents_quote_the_records(monkeypatch):
     records = read_records()
     known = tables_of(records)
     text = "".join(path.read_text() for path in (Path("README.md"), Path("experiments/README.md")))
-    places = {place[2]: place[0] for place in MARK.finditer(text)}
+    places = {place[2]: place[0] for place in QUOTED.finditer(text)}
     assert {*records.trained, *(name for name in known if name.startswith("rescored/"))} <= places.keys()
     for name in places.keys() - known.keys():
         assert "|" not in places[name], f"there are no records of {name}, whose figures a document quotes"
@@ -241,9 +295,17 @@ def test_a_ranking_is_compared_pair_by_pair():
     assert ranking(record) == {"iou": {"shifted": pytest.approx(expected)}, "mae": {"shifted": pytest.approx(1)}}
 
 
+def script(name: str) -> ModuleType:
+    """Import a script of experiments/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_images_are_chosen_by_rule():
     gains = np.random.default_rng(0).permutation(np.arange(101.0))
-    chosen = by_rule(np.append(gains, np.nan))
+    chosen = script("photographs").by_rule(np.append(gains, np.nan))
     found = {name: gains[place] for name, place in chosen.items()}
     assert found == {"worst": 0, "10th percentile": 10, "50th percentile": 50, "90th percentile": 90}
 
@@ -295,9 +357,7 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
 
 
 def test_a_network_is_scored_again_on_sloppy_masks(tmp_path):
-    spec = importlib.util.spec_from_file_location("rescore", ROOT / "experiments" / "rescore.py")
-    rescore = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rescore)
+    rescore = script("rescore")
     run = make_run(tmp_path)
     data = yaml.safe_load(run.config.read_text())
     few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 2, "val": 2, "test": 3}}

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from PIL import Image
 
-from spatialseg.extras import libraries
+from spatialseg.extras import how_to_install, libraries
+from spatialseg.run.machine import circumstances
 
 WATCHED = ("torch", "numba", "scipy", "rich", "matplotlib", "torchvision", "torchmetrics", "lightning", "timm", "wandb")
 CODE = """
@@ -87,3 +89,16 @@ def test_without_the_extras_all_else_works_and_errors_name_them(tmp_path):
     assert "no pictures: matplotlib" in done.stdout and (tmp_path / "scores" / "scores.csv").is_file()
     assert f"spatialseg fit: jsonargparse {advice}" in done.stderr and "fit 2" in done.stdout
     assert f"spatialseg explain: matplotlib {advice}" in done.stderr and "explain 2" in done.stdout
+
+
+def test_a_package_that_runs_from_its_sources_has_no_version_and_no_extras(monkeypatch):
+    def unknown(name):
+        if name == "spatialseg":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr("spatialseg.extras.requires", unknown)
+    monkeypatch.setattr("spatialseg.run.machine.version", unknown)
+    assert how_to_install(ModuleNotFoundError("No module named 'timm'", name="timm")) is None
+    versions = circumstances()["versions"]
+    assert versions["torch"] == version("torch") and "spatialseg" not in versions

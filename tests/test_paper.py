@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from spatialseg.cli import main
-from spatialseg.compare import make_source
+from spatialseg.report.examples import make_source
 from spatialseg.run.folder import RunFolder
 
 PAPER = Path(__file__).resolve().parents[1] / "experiments" / "paper"

@@ -166,4 +166,5 @@ def test_pictures_of_several_classes(tmp_path):
     render("masks", image, mask, mask, 4).save(tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", 4), mask)
     page = contact_sheet([("a" * 200, Image.fromarray(image), Image.fromarray(overlay))] * 5)
-    assert page.size == (4 * 332, 2 * 182) and np.asarray(page).std() > 1
+    columns = np.flatnonzero((np.asarray(page) != 255).any(axis=(0, 2)))
+    assert columns[-1] < page.width == 8 * (160 + 8) + 8 and np.asarray(page).std() > 1

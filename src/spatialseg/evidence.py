@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from spatialseg.hints import command_parser
-from spatialseg.run.folder import RunFolder
+from spatialseg.run.folder import RunFolder, trainings
+from spatialseg.run.signals import Takeover
 
 EXPERIMENTS = Path("experiments")  # below the folder that the command is called in: the project's
 TUNING_SEED = 1000  # of the runs that choose a learning rate; no other run has it
@@ -93,20 +94,15 @@ class TableSpec:
         return spec
 
     def runs(self) -> Iterator["EvidenceRun"]:
-        """Yield the runs in the order in which they are worth making: rates, seed after seed, rates of candidates."""
-        rates = [
-            EvidenceRun(self, data, arm, TUNING_SEED, rate)
-            for data in self.data
-            for arm in self.arms
-            for rate in self.learning_rates
-        ]
-        yield from (run for run in rates if run.arm not in self.candidates)
+        """Yield the runs: those that choose each arm's rate, then seed after seed."""
+        for data in self.data:
+            for arm in self.arms:
+                yield from (EvidenceRun(self, data, arm, TUNING_SEED, rate) for rate in self.learning_rates)
         for place, seed in enumerate(self.seeds):
             for data in self.data:
                 for arm in self.arms:
                     if arm not in self.candidates and (place < 3 or arm not in self.few_seeds):
                         yield EvidenceRun(self, data, arm, seed)
-        yield from (run for run in rates if run.arm in self.candidates)
 
 
 @dataclass(frozen=True)
@@ -156,8 +152,8 @@ class EvidenceRun:
             tried[rate] = run.summary()["validation"][self.spec.chosen_by]
         return max(tried, key=tried.__getitem__)
 
-    def command(self, runs: Path) -> list[str]:
-        """Return the command that trains it, or goes on where it stopped; writes the configuration that it names."""
+    def settings(self, runs: Path) -> dict[Path, dict[str, Any]]:
+        """Return what is set over base and data overlay, by the file that says so: the table's share, and the arm's."""
         settings: dict[str, Any] = {"experiment": self.experiment, **self.spec.arms[self.arm]}
         rate = self.chosen_rate()
         if rate is not None:
@@ -165,13 +161,17 @@ class EvidenceRun:
         if self.rate is not None:
             settings["test"] = False
         folder = runs / "tables" / self.spec.name
-        folder.mkdir(parents=True, exist_ok=True)
-        configs = [EXPERIMENTS / "base.yaml", EXPERIMENTS / "data" / f"{self.data}.yaml"]
-        for name, content in (("shared", self.spec.shared), (self.experiment, settings)):
-            configs.append(folder / f"{name}.yaml")
+        return {folder / "shared.yaml": self.spec.shared, folder / f"{self.experiment}.yaml": settings}
+
+    def command(self, runs: Path) -> list[str]:
+        """Return the command that trains it, or goes on where it stopped; writes the configuration that it names."""
+        settings = self.settings(runs)
+        for path, content in settings.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(content, sort_keys=False)
-            if not configs[-1].is_file() or configs[-1].read_text() != text:  # another run may be reading it
-                configs[-1].write_text(text)
+            if not path.is_file() or path.read_text() != text:  # another run may be reading it
+                path.write_text(text)
+        configs = [EXPERIMENTS / "base.yaml", EXPERIMENTS / "data" / f"{self.data}.yaml", *settings]
         command = [sys.executable, "-m", "spatialseg", "fit"]
         command += [part for path in configs for part in ("--config", str(path))]
         command += ["--seed_everything", str(self.seed), "--runs", str(runs)]
@@ -181,7 +181,13 @@ class EvidenceRun:
 
     def folders(self, runs: Path) -> Iterator[RunFolder]:
         """Yield its run folders, the newest first."""
-        return map(RunFolder, sorted((runs / self.experiment / self.data / f"seed{self.seed}").glob("*"), reverse=True))
+        return trainings(runs / self.experiment / self.data / f"seed{self.seed}")
+
+    def finished(self, runs: Path) -> RunFolder | None:
+        """Return its newest run that came to its end, if it did so after its settings were last written."""
+        written = max(path.stat().st_mtime for path in self.settings(runs))
+        found = (run for run in self.folders(runs) if run.finished and run.summary.stat().st_mtime >= written)
+        return next(found, None)
 
     def keep(self, run: RunFolder) -> None:
         """Write the record of a finished run: its summary, last of all, and the scores of its images, rounded."""
@@ -199,8 +205,43 @@ class EvidenceRun:
         (self.record / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
+def runs_of(specs: Sequence[TableSpec]) -> list[EvidenceRun]:
+    """Return the runs of tables in the order in which they are worth making.
+
+    Those that choose rates come first, then seed after seed of each table, and the rates of candidates last.
+    """
+    runs = [run for spec in specs for run in spec.runs()]
+    return sorted(runs, key=lambda run: (run.arm in run.spec.candidates, run.rate is None))
+
+
+class Trainings:
+    """The trainings that run now. What asks this process to stop is passed on to them, and no other one begins."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def run(self, command: Sequence[str], output: IO[str]) -> int:
+        """Run a training to its end, and return its status."""
+        # In a session of its own a terminal does not reach it: a second Ctrl-C would stop it without a checkpoint.
+        with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True) as training:
+            self._running.add(training)
+            if self.signum:  # it came meanwhile
+                training.send_signal(self.signum)
+            status = training.wait()
+        self._running.discard(training)
+        return status
+
+    def stop(self, signum: int, frame: object) -> None:
+        """Pass a signal on."""
+        self.signum = signum
+        print("\nStopping; the trainings save where they are, and the same command goes on.", flush=True)
+        for training in list(self._running):
+            training.send_signal(signum)
+
+
 def make(specs: Sequence[TableSpec], runs: Path, limit: int | None = None, jobs: int = 1) -> None:
-    """Make the runs of tables that are missing: those that choose rates first, then seed after seed, candidates last.
+    """Make the runs of tables that are missing, in the order of `runs_of`.
 
     Args:
         specs: The tables.
@@ -210,48 +251,59 @@ def make(specs: Sequence[TableSpec], runs: Path, limit: int | None = None, jobs:
 
     Raises:
         EvidenceError: A run failed; the message says where its output is. Runs that were begun are finished first.
+        SystemExit: A signal asked to stop; the trainings have saved where they are.
     """
-    missing = [run for spec in specs for run in spec.runs() if not run.done]
-    total = sum(len(list(spec.runs())) for spec in specs)
-    print(f"{', '.join(spec.name for spec in specs)}: {len(missing)} of {total} runs are missing", flush=True)
-    missing = sorted(missing, key=lambda run: (run.arm in run.spec.candidates, run.rate is None))[:limit]
+    wanted = runs_of(specs)
+    missing = [run for run in wanted if not run.done]
+    print(f"{', '.join(spec.name for spec in specs)}: {len(missing)} of {len(wanted)} runs are missing", flush=True)
+    missing, made = missing[:limit], 0
     start = time.monotonic()
-    seconds: list[float] = []
+    trainings = Trainings()
     rates: dict[tuple[str, str, str], list[Future[None]]] = {}
 
     def make_and_tell(run: EvidenceRun, before: Sequence[Future[None]]) -> None:
+        nonlocal made
         for other in before:
             other.result()
         began = time.monotonic()
-        _make_one(run, runs)
-        seconds.append(time.monotonic() - began)
-        left = (time.monotonic() - start) / len(seconds) * (len(missing) - len(seconds)) / 3600
-        print(f"{_line(run)}  {seconds[-1] / 60:.1f} min, {left:.1f} h left", flush=True)
+        _make_one(run, runs, trainings)
+        made, now = made + 1, time.monotonic()
+        left = (now - start) / made * (len(missing) - made) / 3600
+        print(f"{_line(run)}  {(now - began) / 60:.1f} min, {left:.1f} h left", flush=True)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = []
-        for run in missing:
-            tried = rates.setdefault((run.spec.name, run.data, run.arm), [])
-            futures.append(pool.submit(make_and_tell, run, () if run.rate else tuple(tried)))
-            if run.rate:
-                tried.append(futures[-1])
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    signals = Takeover(trainings.stop)
+    signals.take()
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = []
+            for run in missing:
+                tried = rates.setdefault((run.spec.name, run.data, run.arm), [])
+                futures.append(pool.submit(make_and_tell, run, () if run.rate else tuple(tried)))
+                if run.rate:
+                    tried.append(futures[-1])
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        signals.give_back()
 
 
-def _make_one(run: EvidenceRun, runs: Path) -> None:
-    command = run.command(runs)
+def _make_one(run: EvidenceRun, runs: Path, trainings: Trainings) -> None:
+    """Train a run, unless it came to its end while nobody waited for it, and keep its record."""
+    command, status = run.command(runs), 0
     log = runs / "tables" / run.spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
-    with log.open("a") as output:
-        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
-    finished = next((folder for folder in run.folders(runs) if folder.finished), None)
-    if status or finished is None:
+    if not trainings.signum and not run.finished(runs):
+        with log.open("a") as output:
+            status = trainings.run(command, output)
+    if finished := run.finished(runs):
+        run.keep(finished)
+    elif trainings.signum:
+        raise SystemExit(128 + trainings.signum)
+    else:
         raise EvidenceError(f"{run.experiment} on {run.data} stopped with status {status}; its output is in {log}")
-    run.keep(finished)
 
 
 def _line(run: EvidenceRun) -> str:
@@ -268,12 +320,12 @@ def main(args: Sequence[str]) -> None:
     """Make the runs of tables.
 
     Raises:
-        SystemExit: With status 2 when a table cannot be used or a run fails.
+        SystemExit: With status 2 when a table cannot be used or a run fails, with 128 and its number after a signal.
     """
     parser = command_parser(
         "evidence",
         "Train what is missing of tables of experiments/tables, one run after the other. Can be stopped "
-        "at any time: what is finished is kept, what is not goes on from its last epoch.",
+        "at any time: what is finished is kept, what is not goes on where it was.",
         "saliency person --plan",
     )
     parser.add_argument("tables", nargs="+", metavar="table", help="name of a table")
@@ -285,7 +337,7 @@ def main(args: Sequence[str]) -> None:
     try:
         specs = [TableSpec.read(name) for name in dict.fromkeys(options.tables)]
         if options.plan:
-            for run in (run for spec in specs for run in spec.runs()):
+            for run in runs_of(specs):
                 print(_line(run) if run.done else f"{run.experiment} on {run.data}, seed {run.seed}: missing")
         else:
             make(specs, options.runs, options.limit, options.jobs)

@@ -2,16 +2,22 @@
 
 import re
 from importlib import import_module
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 IMPORTED_AS = {"opencv_python_headless": "cv2", "scikit_image": "skimage"}
 
 
 def libraries() -> dict[str, str]:
-    """Return the extra that brings each library, as the package's metadata has it, by the name that is imported."""
+    """Return the extra that brings each library, as the package's metadata has it, by the name that is imported.
+
+    Nothing where the package is not installed, but runs from its sources.
+    """
     extra = re.compile(r"""([\w-]+).* extra == ['"](hce|onnx|shards|train)['"]""")
-    found = map(extra.match, requires("spatialseg") or ())
+    try:
+        found = map(extra.match, requires("spatialseg") or ())
+    except PackageNotFoundError:
+        return {}
     names = {match[1].replace("-", "_"): match[2] for match in found if match}
     return {IMPORTED_AS.get(name, name): extra for name, extra in names.items()}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
+import torch
 from torch import Tensor, nn
 
 from spatialseg.encoder import load_bundled_weights
@@ -15,15 +16,17 @@ OURS = {"encoder_name", "encoder_weights", "in_channels", "classes", "activation
 """Arguments of the library that are set here, or would make the network's output something else than logits."""
 
 
-def standardise(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def standardise(image: Tensor, mean: Tensor, std: Tensor, channels_last: bool = False) -> Tensor:
     """Scale RGB images, uint8 in [0, 255] or floating in [0, 1], to what an encoder expects.
 
     Args:
         image: Shape (N, 3, H, W).
         mean: Of each channel in [0, 1], shape (1, 3, 1, 1).
         std: The same.
+        channels_last: Return them in this memory format, of a network that is in it too.
     """
-    return ((image / 255 if not image.is_floating_point() else image) - mean) / std
+    scaled = ((image / 255 if not image.is_floating_point() else image) - mean) / std
+    return scaled.contiguous(memory_format=torch.channels_last) if channels_last else scaled
 
 
 def make_network(

@@ -109,7 +109,7 @@ def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]
     Raises:
         ScoringError: There is no such method, no other, or two that share no image.
     """
-    from spatialseg.compare import tabulate_differences
+    from spatialseg.report.comparison import tabulate_differences
 
     methods = list(dict.fromkeys(one.method for one in results))
     if baseline not in methods or len(methods) < 2:

@@ -1,37 +1,25 @@
 """The tables and figures of the evidence, made anew from its records."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec
+from spatialseg.evidence import EXPERIMENTS, EvidenceError, TableSpec, runs_of
 from spatialseg.hints import command_parser
-from spatialseg.report.evidence import (
-    classes_table,
-    draw_dots,
-    draw_gains,
-    draw_labels,
-    draw_networks,
-    draw_reliability,
-    draw_windows,
-    fill,
-    filter_table,
-    gains_table,
-    networks_table,
-    ranking_table,
-    read_arms,
-    table_of,
-    validation_table,
-)
+from spatialseg.report import evidence as report
 from spatialseg.report.statistics import Arm
 from spatialseg.report.table import Table
+from spatialseg.scores import Scores
 
 NETWORKS = Path("benchmarks") / "results" / "networks.json"  # of benchmarks/networks.py
 RESCORED = EXPERIMENTS / "results" / "rescored"  # of experiments/rescore.py
+QUOTED = re.compile(r"(<!-- evidence: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+"""A place in a document that quotes a table: what begins it, the name of the table, and what ends it."""
 
 Record = dict[str, Any]
 
@@ -49,6 +37,27 @@ class Records(NamedTuple):
     filtered: Record
 
 
+def read_arms(folder: Path, names: Iterable[str]) -> dict[str, Arm]:
+    """Read the records of arms.
+
+    Args:
+        folder: `experiments/results/<table>/<data>`.
+        names: The arms, in the order to show them; those without a record are left out.
+
+    Returns:
+        By name, each arm with the seeds that were run, and of their measures those that tables show.
+    """
+    arms = {}
+    for name in names:
+        paths = [path.parent for path in folder.glob(f"{name}/seed*/summary.json")]
+        seeds = {int(path.name.removeprefix("seed")): Scores.load(path) for path in paths}
+        for scores in seeds.values():
+            scores.measures = tuple(measure for measure in scores.measures if measure.name in report.SHOWN)
+        if seeds:
+            arms[name] = Arm(name, dict(sorted(seeds.items())))
+    return arms
+
+
 def read_records() -> Records:
     """Read all records of all tables."""
     specs = [TableSpec.read(path.stem) for path in sorted((EXPERIMENTS / "tables").glob("*.yaml"))]
@@ -59,7 +68,7 @@ def read_records() -> Records:
             if arms := read_arms(folder, spec.arms):
                 title = f"{spec.title}: {len(next(iter(arms.values())).first_seed)} test images"
                 trained[f"{spec.name}/{data}"] = replace(spec, title=title), folder, arms
-        runs = [run for run in spec.runs() if run.rate is not None and run.done]
+        runs = [run for run in runs_of([spec]) if run.rate is not None and run.done]
         if runs:
             titled = replace(spec, title=f"{spec.title}: validation images, one seed")
             validated.append((titled, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
@@ -71,28 +80,29 @@ def tables_of(records: Records) -> dict[str, Table]:
     """Return every table that documents may quote, all numbers as the records have them."""
     tables = {}
     for name, (spec, _, arms) in records.trained.items():
-        tables[name] = table_of(arms, spec.baseline, spec.title)
+        tables[name] = report.table_of(arms, spec.baseline, spec.title)
         if spec.recipe in arms:
-            tables[f"{name}/gains"] = gains_table(arms, spec.recipe, "")
+            tables[f"{name}/gains"] = report.gains_table(arms, spec.recipe)
         if next(iter(arms.values())).first_seed.classes:
-            tables[f"{name}/classes"] = classes_table(arms, spec.title)
+            tables[f"{name}/classes"] = report.classes_table(arms, spec.title)
         if spec.name == "networks" and records.sizes:
-            tables[f"{name}/sizes"] = networks_table(arms, records.sizes["arms"], spec.title)
+            tables[f"{name}/sizes"] = report.networks_table(arms, records.sizes["arms"], spec.title)
     for spec, rows in records.validated:
-        tables[f"{spec.name}/rates"] = validation_table(rows, spec.title)
-    for name, make, record in (
-        ("ranking", ranking_table, records.ranking),
-        ("filter", filter_table, records.filtered),
-    ):
-        if record:
-            tables[f"rescored/{name}"] = make(record, "")
+        tables[f"{spec.name}/rates"] = report.validation_table(rows, spec.title)
+    if records.ranking:
+        tables["rescored/ranking"] = report.ranking_table(records.ranking)
+    if records.filtered:
+        tables["rescored/filter"] = report.filter_table(records.filtered)
     return tables
 
 
 def documents(tables: Mapping[str, Table]) -> dict[Path, str]:
-    """Return the text of each document that quotes tables."""
-    quoted = {name: table.markdown() for name, table in tables.items()}
-    return {path: fill(path.read_text(), quoted) for path in (Path("README.md"), EXPERIMENTS / "README.md")}
+    """Return the text of each document that quotes tables; a place that quotes another one stays as it is."""
+
+    def fill(place: re.Match[str]) -> str:
+        return place[1] + tables[place[2]].markdown() + place[3] if place[2] in tables else place[0]
+
+    return {path: QUOTED.sub(fill, path.read_text()) for path in (Path("README.md"), EXPERIMENTS / "README.md")}
 
 
 def figures_of(records: Records) -> dict[Path, Figure]:
@@ -100,18 +110,18 @@ def figures_of(records: Records) -> dict[Path, Figure]:
     figures = {}
     for spec, folder, arms in records.trained.values():
         scores = next(iter(arms.values())).first_seed
-        figures[folder / "dots.png"] = draw_dots(arms, spec.title)
+        figures[folder / "dots.png"] = report.draw_dots(arms, spec.title)
         if len(scores.conventions["cuts"]) > 1:
-            figures[folder / "reliability.png"] = draw_reliability(arms, spec.title)
+            figures[folder / "reliability.png"] = report.draw_reliability(arms, spec.title)
         if spec.recipe in arms and not scores.classes:
-            figures[folder / "gains.png"] = draw_gains(arms, spec.recipe, spec.title)
+            figures[folder / "gains.png"] = report.draw_gains(arms, spec.recipe, spec.title)
         if spec.name == "networks" and records.sizes:
-            figures[folder / "networks.png"] = draw_networks(arms, records.sizes["arms"], spec.title)
+            figures[folder / "networks.png"] = report.draw_networks(arms, records.sizes["arms"], spec.title)
         if spec.name == "labels":
-            figures[folder / "labels.png"] = draw_labels(arms, records.ranking, spec.title)
+            figures[folder / "labels.png"] = report.draw_labels(arms, records.ranking, spec.title)
     for spec, rows in records.validated:
         if spec.name == "windows":
-            figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = draw_windows(rows, spec.title)
+            figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = report.draw_windows(rows, spec.title)
     return figures
 
 

@@ -147,9 +147,7 @@ class SegmentationTask(LightningModule):
         Returns:
             Logits, shape (N, classes, H, W).
         """
-        scaled = standardise(image, self.mean, self.std)
-        if self.hparams["channels_last"]:
-            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        scaled = standardise(image, self.mean, self.std, self.hparams["channels_last"])
         logits: Tensor = self.network(scaled)
         return logits
 

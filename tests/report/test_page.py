@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spatialseg.compare import tabulate_differences, tabulate_figures
+from spatialseg.report.comparison import tabulate_differences, tabulate_figures
 from spatialseg.report.entries import open_entries
 from spatialseg.report.page import Example, Picture, make_page, show
 from spatialseg.report.sheet import map_pixels

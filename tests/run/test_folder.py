@@ -45,7 +45,6 @@ def test_the_newest_finished_training_of_every_seed_is_found(tmp_path):
 
     everything = [newest, second, tenth]
     assert find_runs("wfb/ecssd", tmp_path) == everything
-    assert find_runs("wfb", tmp_path, data="ecssd") == everything
     assert find_runs(tmp_path / "wfb" / "ecssd") == everything
     assert find_runs("wfb/ecssd/seed2", tmp_path) == [second]
     assert find_runs(second.path) == [second]

@@ -146,9 +146,7 @@ class Model(nn.Module):
 
         uint8 in [0, 255] or floating in [0, 1], as `SegmentationTask` has it.
         """
-        scaled = standardise(image, self.mean, self.std)
-        if self.settings.get("channels_last"):
-            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        scaled = standardise(image, self.mean, self.std, bool(self.settings.get("channels_last")))
         half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(self.precision)
         if half is torch.float16 and self.device.type == "cpu":  # which does not compute with it
             half = None

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
+
+from spatialseg.report.sheet import Panel, draw_panels
 
 Array = NDArray[Any]
 
@@ -20,8 +22,8 @@ FOREGROUND = (213, 94, 0)
 """Colour of the foreground of a binary mask in overlays."""
 FAST = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 """Runs of equal bytes alone: maps are as small as by zlib's default, in half of the time."""
-COLUMNS, ROWS, THUMBNAIL, LINE = 4, 12, 160, 14
-"""Of a contact sheet: pairs beside each other and below, side of a thumbnail and height of a line of text in pixels."""
+COLUMNS, ROWS, THUMBNAIL, LONGEST = 4, 12, 160, 42
+"""Of a contact sheet: pairs beside each other and below, width of a thumbnail in pixels, letters of a name."""
 
 
 def target(out: Path, kind: str, name: str) -> Path:
@@ -90,25 +92,9 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Image.Image, Image.Image]]) -> Image.Image:
-    """Return a page of small images, each beside its overlay and over its name; at most `COLUMNS * ROWS` of them."""
-    width, height = 2 * THUMBNAIL + 12, THUMBNAIL + LINE + 8
-    columns = min(COLUMNS, len(rows))
-    page = Image.new("RGB", (columns * width, -(-len(rows) // columns) * height), "white")
-    draw = ImageDraw.Draw(page)
-    for index, (name, *pair) in enumerate(rows):
-        left, top = index % columns * width + 4, index // columns * height + 4
-        for place, picture in enumerate(pair):
-            small = picture.copy()
-            small.thumbnail((THUMBNAIL, THUMBNAIL))
-            page.paste(small, (left + place * (THUMBNAIL + 2), top + THUMBNAIL - small.height))
-        draw.text((left, top + THUMBNAIL + 1), _shortened(name, draw, width - 12), fill="black")
-    return page
-
-
-def _shortened(name: str, draw: ImageDraw.ImageDraw, width: int) -> str:
-    """Leave out the beginning of a name that is too long for a line."""
-    shown = name
-    while draw.textlength(shown) > width:
-        name = name[1:]
-        shown = f"...{name}"
-    return shown
+    """Return a page of small images, each below its name and beside its overlay; at most `COLUMNS * ROWS` of them."""
+    panels: list[Panel] = []
+    for name, image, overlay in rows:
+        shown = name if len(name) <= LONGEST else f"...{name[3 - LONGEST :]}"
+        panels += [Panel(shown, np.asarray(image)), Panel("", np.asarray(overlay))]
+    return draw_panels([panels[first : first + 2 * COLUMNS] for first in range(0, len(panels), 2 * COLUMNS)], THUMBNAIL)

@@ -108,32 +108,22 @@ def dissect(
         raise ValueError(f"the cut is a threshold in [0, 1], got {cut:g}")
     if strange := sorted(set(np.unique(mask).tolist()) - {0, 1, 255}):
         raise ValueError(f"a mask holds 0, 1 and 255 (ignored); this one also {', '.join(map(str, strange[:5]))}")
-    foreground, background = target == 1, target == 0
+    foreground = target == 1
     with one_thread():
-        maps = weighted_error(probability, target)
-    hits, alarms = (1 - maps.weighted) * foreground, maps.weighted * background
-    counts = WeightedCounts(*(each.sum(dim=(1, 2)) for each in (hits, alarms, foreground.double())))
-    f, precision, recall = (each.item() for each in f_measure_from_counts(counts, beta2))
+        error = weighted_error(probability, target)
+    maps: dict[str, Any] = {"prediction": probability, **error._asdict()}
+    maps |= {"hits": (1 - error.weighted) * foreground, "alarms": error.weighted * (target == 0)}
+    sums = (each.sum(dim=(1, 2)) for each in (maps["hits"], maps["alarms"], foreground.double()))
+    counts = WeightedCounts(*sums)
+    numbers: dict[str, Any] = counts._asdict() | f_measure_from_counts(counts, beta2)._asdict()
     logits = probability.float().logit(0.5 / 255 if grey else SURE)[None]
-    gradients = {name: _gradient(name, logits, target) for name in losses}
     return Anatomy(
-        prediction=probability[0].numpy(),
-        error=maps.error[0].numpy(),
-        dependent=maps.dependent[0].numpy(),
-        importance=maps.importance[0].numpy(),
-        weighted=maps.weighted[0].numpy(),
-        hits=hits[0].numpy(),
-        alarms=alarms[0].numpy(),
-        tp=counts.tp.item(),
-        fp=counts.fp.item(),
-        positives=counts.positives.item(),
-        recall=recall,
-        precision=precision,
-        f=f,
+        **{name: each[0].numpy() for name, each in maps.items()},
+        **{name: each.item() for name, each in numbers.items()},
         beta2=beta2,
         cut=cut,
         mask_f=weighted_f_measure((probability >= cut).double(), target, beta2=beta2).f.item(),
-        gradients=gradients,
+        gradients={name: _gradient(name, logits, target) for name in losses},
     )
 
 

@@ -118,10 +118,7 @@ def _labels(runs: Sequence[RunFolder]) -> list[str]:
     experiments = [run.experiment for run in runs]
     seeds = [f"{run.experiment} seed{run.seed}" for run in runs]
     paths = [str(run) for run in runs]
-    for labels in (experiments, seeds, paths):
-        if len(set(labels)) == len(labels):
-            return labels
-    raise RunError(f"a run cannot be compared with itself, got {', '.join(paths)}; name each once")
+    return next((labels for labels in (experiments, seeds) if len(set(labels)) == len(labels)), paths)
 
 
 def _check_labels(entries: Sequence[Entry]) -> None:

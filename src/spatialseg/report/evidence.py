@@ -1,8 +1,7 @@
-"""What the records of a table say: a table, figures, and the places in the documentation that quote them."""
+"""What the records of the evidence say: tables and figures of arms, or of runs that were only validated or rescored."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +11,7 @@ from spatialseg.metrics.registry import available_measures
 from spatialseg.report.pictures import COLOURS, SIZE, plots
 from spatialseg.report.statistics import Arm, Difference, differences
 from spatialseg.report.table import Cell, Column, Table, columns_of
-from spatialseg.scores import Array, Scores
+from spatialseg.scores import Measure
 
 HEADLINE = ("weighted_f", "weighted_f_cut")
 GAINS = (*HEADLINE, "iou", "boundary_f", "s_measure", "spurious")
@@ -20,31 +19,12 @@ SHOWN = (*HEADLINE, "iou", "boundary_f", "s_measure", "f_max", "e_mean", "mae", 
 LOSSES = ("bce-to-wfb", "bce+dice", "bce")
 """First parts of the names of arms that also say what else differs, such as `bce-lite0-light` and `bce-dilated`."""
 Figures = Mapping[str, float]
-MARK = re.compile(r"(<!-- evidence: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def read_arms(folder: Path, names: Iterable[str]) -> dict[str, Arm]:
-    """Read the records of arms.
-
-    Args:
-        folder: `experiments/results/<table>/<data>`.
-        names: The arms, in the order to show them; those without a record are left out.
-
-    Returns:
-        By name, each arm with the seeds that were run, and of their measures those that tables show.
-    """
-    arms = {}
-    for name in names:
-        found = sorted(
-            (int(path.parent.name.removeprefix("seed")), path.parent)
-            for path in folder.glob(f"{name}/seed*/summary.json")
-        )
-        if found:
-            seeds = {seed: Scores.load(path) for seed, path in found}
-            for scores in seeds.values():
-                scores.measures = tuple(measure for measure in scores.measures if measure.name in SHOWN)
-            arms[name] = Arm(name, seeds)
-    return arms
+def measures_of(arms: Mapping[str, Arm], names: Sequence[str]) -> list[Measure]:
+    """Return those of the named measures that the arms have, in the order of the names."""
+    measures = {measure.name: measure for measure in next(iter(arms.values())).measures}
+    return [measures[name] for name in names if name in measures]
 
 
 def against(baseline: Arm, other: Arm) -> dict[str, Difference]:
@@ -59,32 +39,28 @@ def against(baseline: Arm, other: Arm) -> dict[str, Difference]:
 
 def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
     """Return the table of arms: means over seeds, and how both weighted F-measures differ from the baseline's."""
-    measures = {measure.name: measure for measure in next(iter(arms.values())).measures}
-    shown = [measures[name] for name in SHOWN if name in measures]
-    columns = [Column("arm", "loss"), Column("seeds", "seeds"), *columns_of(shown, digits=3)]
-    columns += [
-        Column(f"Δ {name}", f"Δ {measures[name].label}, 95 % interval") for name in HEADLINE if name in measures
-    ]
+    headline = measures_of(arms, HEADLINE)
+    columns = [Column("arm", "loss"), Column("seeds", "seeds"), *columns_of(measures_of(arms, SHOWN), digits=3)]
+    columns += [Column(f"Δ {each.name}", f"Δ {each.label}, 95 % interval") for each in headline]
     rows = []
     for name, arm in arms.items():
         row: dict[str, Cell] = {"arm": name, "seeds": len(arm.seeds), **arm.means()}
         if name != baseline and baseline in arms:
             found = against(arms[baseline], arm)
-            row |= {f"Δ {key}": interval(found[key]) for key in HEADLINE if key in found}
+            row |= {f"Δ {each.name}": interval(found[each.name]) for each in headline}
         rows.append(row)
     return Table(columns, rows, title)
 
 
-def gains_table(arms: Mapping[str, Arm], recipe: str, title: str) -> Table:
+def gains_table(arms: Mapping[str, Arm], recipe: str) -> Table:
     """Return a table of what one arm gains over each of the others, with intervals; nothing gained is one around 0."""
-    measures = {measure.name: measure for measure in next(iter(arms.values())).measures}
-    shown = [name for name in GAINS if name in measures]
-    columns = [Column("arm", f"{recipe} against"), *(Column(name, f"Δ {measures[name].label}") for name in shown)]
+    shown = measures_of(arms, GAINS)
+    columns = [Column("arm", f"{recipe} against"), *(Column(each.name, f"Δ {each.label}") for each in shown)]
     found = {name: against(arm, arms[recipe]) for name, arm in arms.items() if name != recipe}
     rows: list[dict[str, Cell]] = [
-        {"arm": name, **{key: interval(gains[key]) for key in shown}} for name, gains in found.items()
+        {"arm": name, **{each.name: interval(gains[each.name]) for each in shown}} for name, gains in found.items()
     ]
-    return Table(columns, rows, title)
+    return Table(columns, rows)
 
 
 def validation_table(runs: Sequence[tuple[str, float, Mapping[str, float]]], title: str) -> Table:
@@ -154,13 +130,12 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
         facts["complexity of its contour"] = columns["contour"] ** 2 / (4 * np.pi * area.clip(1)), "{:.1f}–{:.1f}"
     figure, axes = plots(len(HEADLINE) * len(facts), title, share_y=True)
     rivals = [name for name in arms if name != recipe]
-    labels = {measure.name: measure.label for measure in arms[recipe].measures}
-    panels = [(measure, *fact) for fact in facts.items() for measure in HEADLINE]
+    panels = [(measure, *fact) for fact in facts.items() for measure in measures_of(arms, HEADLINE)]
     for axis, (measure, fact, (values, form)) in zip(axes, panels, strict=True):
         fifths = np.array_split(np.argsort(values), 5)
         for place, name in enumerate(rivals):
             images = [
-                np.mean([seed.columns[measure] for seed in arms[each].seeds.values()], axis=0)
+                np.mean([seed.columns[measure.name] for seed in arms[each].seeds.values()], axis=0)
                 for each in (name, recipe)
             ]
             gains = [(images[1] - images[0])[fifth] for fifth in fifths]
@@ -171,7 +146,7 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
                 where, [gain.mean() for gain in gains], errors, fmt="o", markersize=4, color=colour, label=name
             )
         axis.axhline(0, color="black", linewidth=0.8)
-        axis.set_title(f"{labels[measure]} of {recipe}, less that of", fontsize=SIZE)
+        axis.set_title(f"{measure.label} of {recipe}, less that of", fontsize=SIZE)
         ticks = [form.format(values[fifth].min(), values[fifth].max()) for fifth in fifths]
         axis.set_xticks(range(5), ticks, fontsize=SIZE - 2)
         axis.set_xlabel(fact)
@@ -181,8 +156,7 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
 
 def classes_table(arms: Mapping[str, Arm], title: str) -> Table:
     """Return IoU, boundary F and spurious components of each class, means over the seeds of each arm."""
-    first = next(iter(arms.values()))
-    shown = [measure for measure in first.measures if measure.name in ("iou", "boundary_f", "spurious")]
+    shown = measures_of(arms, ("iou", "boundary_f", "spurious"))
     found = {name: [seed.by_class() for seed in arm.seeds.values()] for name, arm in arms.items()}
     columns = [Column("class", "class")]
     columns += [Column(f"{m.name} {name}", f"{m.label}, {name}", digits=3) for m in shown for name in arms]
@@ -193,7 +167,7 @@ def classes_table(arms: Mapping[str, Arm], title: str) -> Table:
             for m in shown
             for name, seeds in found.items()
         }
-        for each in first.first_seed.classes
+        for each in next(iter(arms.values())).first_seed.classes
     ]
     return Table(columns, rows, title)
 
@@ -214,12 +188,10 @@ def networks_table(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title:
     """
     means = {split_arm(name): arm.means() | dict(sizes[name]) for name, arm in arms.items()}
     plain = {network: each for (loss, network), each in means.items() if loss == "bce"}
-    labels = {measure.name: measure.label for measure in next(iter(arms.values())).measures}
     columns = [Column("network", "network"), Column("parameters", "parameters"), Column("ms", "ms per image", digits=0)]
-    columns += [
-        Column(f"{name} {loss}", f"{labels[name]}, {loss}", digits=3) for name in HEADLINE for loss in LOSSES[::-2]
-    ]
-    columns += [Column(f"match {name}", f"bce's match in {labels[name]}") for name in HEADLINE]
+    headline = measures_of(arms, HEADLINE)
+    columns += [Column(f"{m.name} {loss}", f"{m.label}, {loss}", digits=3) for m in headline for loss in LOSSES[::-2]]
+    columns += [Column(f"match {m.name}", f"bce's match in {m.label}") for m in headline]
     rows: list[dict[str, Cell]] = []
     for network, each in plain.items():
         row: dict[str, Cell] = {"network": network, "parameters": f"{each['parameters'] / 1e6:.1f} M", "ms": each["ms"]}
@@ -237,18 +209,18 @@ def draw_networks(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: 
     """Draw both weighted F-measures over time per image and over parameters; see `networks_table`."""
     scales = {"ms": ("ms per image", 1.0), "parameters": ("million parameters", 1e-6)}
     figure, axes = plots(len(HEADLINE) * len(scales), title, share_y=True)
-    labels = {measure.name: measure.label for measure in next(iter(arms.values())).measures}
     markers = dict(zip(dict.fromkeys(split_arm(name)[1] for name in arms), "os^vDPX*", strict=False))
-    for axis, (scale, measure) in zip(axes, ((scale, name) for scale in scales for name in HEADLINE), strict=True):
+    panels = [(scale, measure) for scale in scales for measure in measures_of(arms, HEADLINE)]
+    for axis, (scale, measure) in zip(axes, panels, strict=True):
         label, factor = scales[scale]
         for name, arm in arms.items():
             (loss, network), where = split_arm(name), sizes[name][scale] * factor
             colour = COLOURS[LOSSES[::-2].index(loss)]
-            values = [float(seed.figures()[measure]) for seed in arm.seeds.values()]
+            values = [float(seed.figure(measure)) for seed in arm.seeds.values()]
             axis.plot([where] * len(values), values, ".", color=colour, alpha=0.4, markersize=4)
             axis.plot(where, np.mean(values), markers[network], color=colour, label=f"{loss}, {network}")
         axis.set_xlabel(label)
-        axis.set_title(labels[measure], fontsize=SIZE)
+        axis.set_title(measure.label, fontsize=SIZE)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=SIZE - 2)
     return figure
 
@@ -261,28 +233,24 @@ def ranking(record: Mapping[str, Mapping[str, Figures]]) -> dict[str, dict[str, 
     """
     from scipy.stats import kendalltau  # takes a moment to import
 
-    first = next(iter(record.values()))
-
-    def order(kind: str, measure: str) -> list[float]:
-        return [run[kind][measure] for run in record.values()]
-
+    runs = list(record.values())
     return {
         measure: {
-            kind: float(kendalltau(order("clean", measure), order(kind, measure)).statistic)
-            for kind in first
+            kind: float(kendalltau(*([run[each][measure] for run in runs] for each in ("clean", kind))).statistic)
+            for kind in runs[0]
             if kind != "clean"
         }
-        for measure in first["clean"]
+        for measure in runs[0]["clean"]
     }
 
 
-def ranking_table(record: Mapping[str, Mapping[str, Figures]], title: str) -> Table:
+def ranking_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     """Return the table of `ranking`."""
     found, measures = ranking(record), available_measures(further=True)
     kinds = list(next(iter(found.values())))
     columns = [Column("measure", "measure"), *(Column(kind, kind, "higher", 2) for kind in kinds)]
     rows: list[dict[str, Cell]] = [{"measure": measures[name].label, **taus} for name, taus in found.items()]
-    return Table(columns, rows, title)
+    return Table(columns, rows)
 
 
 def draw_labels(arms: Mapping[str, Arm], record: Mapping[str, Mapping[str, Figures]], title: str) -> Figure:
@@ -296,19 +264,18 @@ def draw_labels(arms: Mapping[str, Arm], record: Mapping[str, Mapping[str, Figur
     figure, axes = plots(len(HEADLINE) + bool(record), title)
     losses = list(dict.fromkeys(split_arm(name)[0] for name in arms))
     kinds = list(dict.fromkeys(kind for _, kind in map(split_arm, arms) if kind != "clean"))
-    for axis, measure in zip(axes, HEADLINE, strict=False):
+    for axis, measure in zip(axes, measures_of(arms, HEADLINE), strict=False):
         for place, loss in enumerate(losses):
             for position, kind in enumerate(kinds):
                 if f"{loss}-{kind}" not in arms or f"{loss}-clean" not in arms:
                     continue
-                drop = against(arms[f"{loss}-clean"], arms[f"{loss}-{kind}"])[measure]
+                drop = against(arms[f"{loss}-clean"], arms[f"{loss}-{kind}"])[measure.name]
                 where = position + 0.15 * (place - (len(losses) - 1) / 2)
                 axis.plot([where, where], drop.crossed or drop.images, color=COLOURS[place])
                 axis.plot(where, drop.value, "o", markersize=4, color=COLOURS[place], label=loss)
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(range(len(kinds)), kinds)
-        label = next(each.label for each in next(iter(arms.values())).measures if each.name == measure)
-        axis.set_title(f"{label}, less that after clean masks", fontsize=SIZE)
+        axis.set_title(f"{measure.label}, less that after clean masks", fontsize=SIZE)
     _legend_once(axes[0])
     if record:
         found, measures = ranking(record), available_measures(further=True)
@@ -322,12 +289,11 @@ def draw_labels(arms: Mapping[str, Arm], record: Mapping[str, Mapping[str, Figur
     return figure
 
 
-def filter_table(record: Mapping[str, Mapping[str, Figures]], title: str) -> Table:
+def filter_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     """Return the table of maps as they are and after post-processing, means over the seeds of each experiment.
 
     Args:
         record: Of each run, `<experiment>/<data>/seed<k>`, its figures by way.
-        title: Stands above the table.
     """
     measures, ways = available_measures(further=True), list(next(iter(record.values())))
     shown = [measures[name] for name in SHOWN if name in record[next(iter(record))][ways[0]]]
@@ -340,7 +306,7 @@ def filter_table(record: Mapping[str, Mapping[str, Figures]], title: str) -> Tab
         for way in ways:
             means = {measure.name: float(np.mean([run[way][measure.name] for run in runs])) for measure in shown}
             rows.append({"run": name, "seeds": len(runs), "way": way, **means})
-    return Table(columns, rows, title)
+    return Table(columns, rows)
 
 
 def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figure:
@@ -371,34 +337,8 @@ def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figu
     return figure
 
 
-def by_rule(gains: Array) -> dict[str, int]:
-    """Choose images by a rule rather than by taste: at the 10th, 50th and 90th percentile of the gain, and the worst.
-
-    Args:
-        gains: Of each image, what one arm gains over another, (N,); those that are NaN are left out.
-
-    Returns:
-        What each is called, and its place.
-    """
-    order = [int(place) for place in np.argsort(gains) if not np.isnan(gains[place])]
-    return {
-        "worst": order[0],
-        **{f"{share}th percentile": order[round(share / 100 * (len(order) - 1))] for share in (10, 50, 90)},
-    }
-
-
 def _legend_once(axis: Axes) -> None:
     """Add a legend that names each of the equally labelled things once."""
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
     axis.legend(named.values(), named, fontsize=SIZE - 2)
-
-
-def fill(text: str, tables: Mapping[str, str]) -> str:
-    """Put tables into a document, between `<!-- evidence: NAME -->` and `<!-- end -->`.
-
-    Args:
-        text: The document.
-        tables: Markdown by name; a place whose name is not among them stays as it is.
-    """
-    return MARK.sub(lambda found: found[1] + tables[found[2]] + found[3] if found[2] in tables else found[0], text)

@@ -120,10 +120,6 @@ class TestTable(Callback):
         self.pictures = pictures
         self._shown: dict[str, tuple[Image.Image, ...]] = {}
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget another test."""
-        self._shown = {}
-
     def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **_: Any) -> None:
         """Keep small pictures of the first images."""
         if not mirrors(trainer):

@@ -33,7 +33,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
-        raise RunError(f"there is no checkpoint {str(path)!r}") from None
+        raise RunError(f"there is no checkpoint {str(path)!r}; give the path of one, or of a run folder") from None
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))  # the rest of it advises to load the file as code
         raise RunError(

@@ -105,8 +105,6 @@ class Parser(LightningArgumentParser):
         if unknown := re.search(r"unrecognized arguments: --([\w.]+)", message):
             options = [option.lstrip("-") for option in self._option_string_actions]
             message += did_you_mean(unknown[1], options)
-        elif "does not accept option" in message:
-            message += "; a configuration of an older version may still say so: take it out there"
         # Parsers of classes within the command line have another name, and no options to show.
         _fail(
             message + (f"\nAll options: {self.prog.replace(' [options]', '')} --help" if PROGRAM in self.prog else "")

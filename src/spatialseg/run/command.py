@@ -1,4 +1,4 @@
-"""A command on a run: its folder, its checkpoint, what works beside the training, and what it leaves."""
+"""A command on a run: its folder, what works beside the training, and what it leaves."""
 
 import os
 import shutil
@@ -8,14 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -23,152 +20,41 @@ from spatialseg.data import DataError, SegmentationDataModule
 from spatialseg.run.callbacks import EpochLines, Gauges, OneFolder, SaveMaps, TestTable, ValidationPictures
 from spatialseg.run.checkpoints import (
     BestCheckpoint,
-    Checkpoint,
     LastCheckpoint,
     WholeFiles,
     check_room,
     check_weights,
     newest_checkpoint,
-    read_checkpoint,
 )
 from spatialseg.run.config import plainly
 from spatialseg.run.folder import RunError, RunFolder, trainings
 from spatialseg.run.interruption import Interruption
 from spatialseg.run.loggers import MetricsFile, finish_wandb, start_wandb
-from spatialseg.run.machine import automatic_precision, circumstances
+from spatialseg.run.machine import circumstances
 from spatialseg.run.profiling import Shares
-from spatialseg.run.results import figures, show
-from spatialseg.run.settings import check_training
+from spatialseg.run.results import describe, figures, show
+from spatialseg.run.settings import SettingsCLI
 from spatialseg.task import NonFiniteLossError, SegmentationTask
 
 FIRST = getattr(rank_zero_only, "rank", 0) == 0
 """Whether this is the first, or the only, process of the run."""
 
 
-class RunCLI(LightningCLI):
-    """LightningCLI with a run folder: `<runs>/<experiment>/<data>/seed<k>/<time>`.
+class RunCLI(SettingsCLI):
+    """The commands that go through the trainer, with a run folder: `<runs>/<experiment>/<data>/seed<k>/<time>`.
 
     Args:
         held: What the command holds until it ends.
-        said: Names of the model's arguments that the command gives.
-        args: Lightning's.
-        kwargs: Lightning's.
+        args: Those of `SettingsCLI`.
+        kwargs: The same.
     """
 
-    model: SegmentationTask
     folder: RunFolder | None = None
     resumed = False
-    loaded: Checkpoint | None = None
-    """The checkpoint that the command starts from."""
 
-    def __init__(self, held: ExitStack, said: set[str], *args: Any, **kwargs: Any) -> None:
-        self._held, self._said = held, said
+    def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:
+        self._held = held
         super().__init__(*args, **kwargs)
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the commands that go through the trainer, and what of their arguments is not the user's."""
-        commands = LightningCLI.subcommands()
-        return {name: commands[name] for name in ("fit", "validate", "test")}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what belongs to the run rather than to trainer, model or data."""
-        parser.add_argument("--experiment", type=str, default="unnamed", help="Names the run folder and the W&B group.")
-        parser.add_argument("--runs", type=str, default="runs", help="Folder of all run folders.")
-        parser.add_argument(
-            "--monitor",
-            type=str | None,
-            default="val/weighted_f",
-            help="Measure of the best checkpoint, which is then tested; null to test the last epoch.",
-        )
-        parser.add_argument("--test", type=bool, default=True, help="Score the test images after training.")
-        parser.add_argument("--maps", type=bool, default=True, help="Keep the test images' predictions as PNG files.")
-        parser.add_argument(
-            "--upload",
-            type=bool,
-            default=False,
-            help="Upload the best and the last checkpoint to W&B, which has to be online (WANDB_MODE=online).",
-        )
-        parser.add_argument(
-            "--compile", type=bool, default=False, help="Compile the network with torch.compile: slow to start."
-        )
-        parser.add_argument("--profile", type=bool, default=False, help="Of fit: show where the time of training went.")
-        parser.add_argument(
-            "--resume",
-            type=str | None,
-            default=None,
-            help="Of fit: go on with the run in this folder; last: with the newest unfinished one of this name.",
-        )
-        parser.link_arguments("seed_everything", "data.seed")
-        parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
-
-    def _parse_ckpt_path(self) -> None:
-        """Take the model from the checkpoint, if there is one; what contradicts it is an error.
-
-        This replaces Lightning's own, which overrides the command without a word.
-        """
-        command = self.config.subcommand
-        settings = self.config[command]
-        if settings.resume and command != "fit":
-            raise RunError("--resume goes on with a training: it belongs to fit")
-        if settings.resume:
-            settings.ckpt_path = None  # what the run was begun from, if anything
-        if settings.ckpt_path is None:
-            if command != "fit":
-                raise RunError(f"{command} needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for its best")
-            return
-        if settings.ckpt_path in ("best", "last", "hpc"):
-            newest = max(Path(settings.runs).glob("*/*/*/*/checkpoints/*.ckpt"), default="runs/.../best.ckpt")
-            raise RunError(
-                f"--ckpt_path takes the path of a checkpoint or of a run folder, such as {newest}, "
-                f"got {settings.ckpt_path!r}"
-            )
-        if Path(settings.ckpt_path).is_dir():
-            settings.ckpt_path = str(RunFolder(settings.ckpt_path).best)
-        self.loaded = read_checkpoint(settings.ckpt_path)
-        model = self._check_model(self._said, settings.ckpt_path)
-        self.config = self.parser.parse_object({command: {"model": {**model, "encoder_weights": None}}}, self.config)
-
-    def _check_model(self, names: set[str], path: str | Path) -> dict[str, Any]:
-        """Make sure that the model which the command describes is the one of the checkpoint.
-
-        Args:
-            names: Arguments of the model that have to agree.
-            path: The checkpoint's.
-
-        Returns:
-            The checkpoint's arguments.
-
-        Raises:
-            RunError: Naming what contradicts.
-        """
-        assert self.loaded
-        command = self.config.subcommand
-        ours = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[command]["model"]
-        theirs = {name: value for name, value in self.loaded["hyper_parameters"].items() if name in ours}
-        for name in names & theirs.keys() - {"encoder_weights"}:
-            if ours[name] != theirs[name]:
-                raise RunError(
-                    f"{path} was trained with --model.{name} {theirs[name]}, the command says {ours[name]}; "
-                    "leave it out, for the network is the checkpoint's"
-                )
-        return theirs
-
-    def _set_seed(self) -> None:
-        """Seed everything; NumPy knows no other seeds than these."""
-        seed = self._settings.seed_everything
-        if type(seed) is not int or not 0 <= seed < 2**32:
-            raise RunError(f"--seed_everything must be a whole number from 0 to 2³² - 1, got {seed}")
-        super()._set_seed()
-
-    def before_instantiate_classes(self) -> None:
-        """Resolve the automatic precision, and leave printing and keeping of results to us."""
-        settings = self._settings
-        if settings.trainer.precision is None:
-            settings.trainer.precision = automatic_precision()
-        for option in ("verbose", "return_predictions"):
-            if option in settings:
-                settings[option] = False
 
     def instantiate_classes(self) -> None:
         """Make data, model and trainer; what a constructor refuses is the configuration's fault, not a crash."""
@@ -180,8 +66,8 @@ class RunCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Make the trainer with the run folder's loggers and callbacks, beside those of the configuration."""
-        settings = self._settings
-        self._check_settings()
+        settings = self.settings
+        self.check_settings()
         self._shares = Shares() if settings.profile else None
         configured = self._get(self.config_init, "trainer", default={})
         terminal = sys.stdout.isatty()
@@ -210,26 +96,9 @@ class RunCLI(LightningCLI):
             enable_checkpointing=any(isinstance(each, AnyCheckpoint) for each in callbacks),
         )
 
-    @property
-    def _settings(self) -> Namespace:
-        settings: Namespace = self.config[self.subcommand]
-        return settings
-
-    def _check_settings(self) -> None:
-        settings, task = self._settings, self.model
-        if self.loaded and (classes := self.loaded["hyper_parameters"].get("classes")) != task.hparams["classes"]:
-            raise RunError(
-                f"the network of {settings.ckpt_path} knows {classes} classes, {self.datamodule.name} has "
-                f"{task.hparams['classes']} (1 is binary); choose another data set or checkpoint"
-            )
-        if self.loaded:
-            check_weights(settings.ckpt_path, self.loaded, task)
-        if self.subcommand == "fit":
-            check_training(settings, task, self.datamodule.name)
-
     def _choose_folder(self) -> RunFolder:
         """Make a new folder, or take the one of the run that goes on; of several processes the first one does."""
-        settings = self._settings
+        settings = self.settings
         name, seed = self.datamodule.name, settings.seed_everything
         if settings.resume == "last":
             place = Path(settings.runs, settings.experiment, name, f"seed{seed}")
@@ -257,12 +126,12 @@ class RunCLI(LightningCLI):
         Raises:
             RunError: The command is not the one of the run.
         """
-        settings = self._settings
+        settings = self.settings
         settings.resume = None  # the configuration that is kept describes the run, not this part of it
         self.loaded = newest_checkpoint(folder)
         if self.loaded is None:
             return
-        self._check_model(set(settings.model.keys()) - {"classes"}, folder.last)
+        self.check_model(set(settings.model.keys()) - {"classes"}, folder.last)
         check_weights(folder.last, self.loaded, self.model)
         if folder.seed != settings.seed_everything:
             raise RunError(f"{folder} has the seed {folder.seed}, the command says {settings.seed_everything}")
@@ -271,12 +140,12 @@ class RunCLI(LightningCLI):
         steps = self.loaded["global_step"] if self.loaded and self.resumed else 0
         loggers: list[Logger] = [MetricsFile(folder.metrics, steps)]
         if self.subcommand in ("fit", "test") and FIRST:
-            mirror = start_wandb(folder, self.model.monitors, upload=self._settings.upload)
+            mirror = start_wandb(folder, self.model.monitors, upload=self.settings.upload)
             loggers += [mirror] if mirror else []
         return loggers
 
     def _callbacks(self, folder: RunFolder, logs: bool) -> list[Callback]:
-        settings, task = self._settings, self.model
+        settings, task = self.settings, self.model
         callbacks: list[Callback] = [OneFolder(folder)]
         last = None
         if self.subcommand == "fit":
@@ -336,17 +205,15 @@ class RunCLI(LightningCLI):
                     f"no training step was made: batches of {datamodule.batch_size} in {trainer.world_size} processes "
                     "are more images than there are to train on; make the batches smaller"
                 )
-        best = None
+        best, facts = None, dict[str, Any]()
         if self.last:
-            best = folder.best if self._settings.monitor and folder.best.exists() else folder.last
-        facts: dict[str, Any] = {"best_checkpoint": str(best) if best else None}
-        if self.last:
-            facts["train_seconds"] = round(self.last.seconds, 1)
+            best = folder.best if self.settings.monitor and folder.best.exists() else folder.last
+            facts = {"best_checkpoint": str(best), "train_seconds": round(self.last.seconds, 1)}
         self._summarise(folder, facts, finished=False)
         evaluation: dict[str, Any] = {"ckpt_path": best, "verbose": False, "weights_only": True}
         trainer.validate(model, datamodule=datamodule, **evaluation)
         facts["validation"] = figures(model.scores["val"])
-        if self._settings.test:
+        if self.settings.test:
             self._summarise(folder, facts, finished=False)
             trainer.test(model, datamodule=datamodule, **evaluation)
         self._finish(folder, facts)
@@ -364,7 +231,7 @@ class RunCLI(LightningCLI):
 
     def _compile(self, task: SegmentationTask) -> None:
         """Compile the network, if that is asked for and can be done."""
-        if not self._settings.compile:
+        if not self.settings.compile:
             return
         compilers = (os.environ.get("CXX") or "g++", "c++", "clang++")
         if isinstance(self.trainer.accelerator, CPUAccelerator) and not any(map(shutil.which, compilers)):
@@ -375,28 +242,15 @@ class RunCLI(LightningCLI):
         task.network.compile()
 
     def _announce(self, task: SegmentationTask) -> None:
-        settings = self._settings
-        ends = []
-        epochs = max(1, settings.trainer.max_epochs or 1)
-        for epoch in (epochs - 1, 0):
-            task.loss.set_epoch(epoch, epochs)
-            ends.append(task.loss.weights)
-        moves = {name: "" if first == ends[0][name] else f"→{ends[0][name]:g}" for name, first in ends[1].items()}
-        terms = " + ".join(f"{weight:g}{moves[name]}·{name}" for name, weight in ends[1].items())
-        parameters = sum(parameter.numel() for parameter in task.parameters()) / 1e6
+        if not self.trainer.is_global_zero:
+            return
         device = type(self.trainer.accelerator).__name__.removesuffix("Accelerator")
-        self._say(
-            f"{settings.experiment} on {self.datamodule.name}: loss {terms}, {settings.trainer.max_epochs} epochs, "
-            f"{task.hparams['architecture']} with {task.hparams['encoder']} ({parameters:.1f} M parameters), "
-            f"{settings.trainer.precision} on {device}"
-        )
+        print(f"{describe(self.settings, task, self.datamodule.name)} on {device}", flush=True)
         if self.folder:
-            self._say(f"run folder: {self.folder}")
-        if self.folder and self.resumed:
-            begun = (
-                f"in epoch {self.loaded['epoch'] + 1}" if self.loaded else "from the start, for it has no checkpoint"
-            )
-            self._say(f"going on {begun}")
+            print(f"run folder: {self.folder}", flush=True)
+        if self.resumed:
+            where = f"in epoch {self.loaded['epoch'] + 1}" if self.loaded else "from the start: it has no checkpoint"
+            print(f"going on {where}", flush=True)
 
     def _finish(self, folder: RunFolder, facts: Mapping[str, Any]) -> None:
         """Write what came out, once whatever the number of processes, and show it."""
@@ -407,16 +261,12 @@ class RunCLI(LightningCLI):
         task.scores[stage].save(folder.path)
         values = {f"{stage}/{name}": value for name, value in figures(task.scores[stage]).items()}
         self._summarise(folder, {**facts, "cut": task.conventions.cut, "measures": values}, finished=True)
-        show(f"{self._settings.experiment} on {self.datamodule.name}, {self.subcommand}", values, folder)
+        show(f"{self.settings.experiment} on {self.datamodule.name}, {self.subcommand}", values, folder)
 
     def _summarise(self, folder: RunFolder, facts: Mapping[str, Any], finished: bool) -> None:
         if not self.trainer.is_global_zero:
             return
-        settings = self._settings
+        settings = self.settings
         summary = {"experiment": settings.experiment, "data": self.datamodule.name, "seed": settings.seed_everything}
         summary |= {"finished": finished, "epochs": self.trainer.current_epoch, **facts}
         folder.write_summary({**summary, "precision": settings.trainer.precision, **circumstances()})
-
-    def _say(self, line: str) -> None:
-        if self.trainer.is_global_zero:
-            print(line, flush=True)

@@ -103,17 +103,17 @@ class RunFolder:
     @property
     def experiment(self) -> str:
         """Name of the experiment."""
-        return str(self._names[0])
+        return self._names[0]
 
     @property
     def data(self) -> str:
         """Name of the data set."""
-        return str(self._names[1])
+        return self._names[1]
 
     @property
     def seed(self) -> int:
         """Seed of everything random."""
-        return int(self._names[2])
+        return self._names[2]
 
     @property
     def time(self) -> str:
@@ -211,14 +211,8 @@ class RunFolder:
     def __str__(self) -> str:
         return str(self.path)
 
-    def __repr__(self) -> str:
-        return f"RunFolder({str(self.path)!r})"
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RunFolder) and self.path.absolute() == other.path.absolute()
-
-    def __hash__(self) -> int:
-        return hash(self.path.absolute())
 
     @property
     def _names(self) -> tuple[str, str, int]:
@@ -247,7 +241,7 @@ def trainings(folder: Path) -> Iterator[RunFolder]:
     return (run for run in found if run.trains)
 
 
-def find_runs(name: str | Path, runs: str | Path = "runs", data: str | None = None) -> list[RunFolder]:
+def find_runs(name: str | Path, runs: str | Path = "runs") -> list[RunFolder]:
     """Find finished runs by folder or by name.
 
     Args:
@@ -255,7 +249,6 @@ def find_runs(name: str | Path, runs: str | Path = "runs", data: str | None = No
             of this experiment on this data set, `saliency_wfb/ecssd/seed3` that of one seed. A folder of such a name
             does as well.
         runs: The folder of all runs.
-        data: The data set, if the name has none.
 
     Returns:
         The runs, in the order of their seeds.
@@ -271,8 +264,6 @@ def find_runs(name: str | Path, runs: str | Path = "runs", data: str | None = No
         return [run]
     if not folder.is_dir():
         folder = Path(runs, name)
-    if data is not None:
-        folder /= data
     newest: dict[int, RunFolder] = {}
     for run in trainings(folder):
         if run.seed not in newest and run.finished:

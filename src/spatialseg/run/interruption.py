@@ -12,8 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from spatialseg.run.checkpoints import LastCheckpoint
 from spatialseg.run.folder import RunFolder
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C; a queue or `kill`; a terminal that is closed
+from spatialseg.run.signals import Takeover
 
 
 class Stopped(Exception):
@@ -44,26 +43,22 @@ class Interruption(Callback):
         self.folder = folder
         self.last = last
         self._requested: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._signals = Takeover(self._request)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over; Lightning does so in between `setup` and here."""
         self._trainer = trainer
-        for signum in SIGNALS:
-            handler = signal.getsignal(signum)
-            if signum not in self._previous and handler != signal.SIG_IGN:  # nohup ignores SIGHUP
-                self._previous[signum] = signal.signal(signum, self._request)
+        self._signals.take()
 
     on_validation_start = on_test_start = on_train_start
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
-        while self._previous:
-            signal.signal(*self._previous.popitem())
+        self._signals.give_back()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
-        self.teardown(trainer, pl_module, "")
+        self._signals.give_back()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop between two epochs if asked to; the state is saved already."""

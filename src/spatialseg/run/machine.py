@@ -7,8 +7,9 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,9 +60,13 @@ def circumstances() -> dict[str, Any]:
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         machine += f", {torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # this one may run from its sources
+            versions[name] = version(name)
     return {
         "command": shlex.join(["python", "-m", "spatialseg", *sys.argv[1:]]),
         "commit": commit,
         "machine": machine,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions,
     }

@@ -1,12 +1,31 @@
-"""What a finished run leaves behind and shows."""
+"""What a run says when it begins, and what it leaves behind and shows when it is finished."""
 
 import math
 from collections.abc import Mapping
+
+from jsonargparse import Namespace
 
 from spatialseg.metrics import available_measures
 from spatialseg.report.table import Column, Table
 from spatialseg.run.folder import RunFolder
 from spatialseg.scores import Scores
+from spatialseg.task import SegmentationTask
+
+
+def describe(settings: Namespace, task: SegmentationTask, data: str) -> str:
+    """Say in a line what is trained, on what, with which loss."""
+    epochs = max(1, settings.trainer.max_epochs or 1)
+    task.loss.set_epoch(epochs - 1, epochs)
+    last = task.loss.weights
+    task.loss.set_epoch(0, epochs)
+    moves = {name: f"→{last[name]:g}" if last[name] != weight else "" for name, weight in task.loss.weights.items()}
+    terms = " + ".join(f"{weight:g}{moves[name]}·{name}" for name, weight in task.loss.weights.items())
+    parameters = sum(parameter.numel() for parameter in task.parameters()) / 1e6
+    return (
+        f"{settings.experiment} on {data}: loss {terms}, {settings.trainer.max_epochs} epochs, "
+        f"{task.hparams['architecture']} with {task.hparams['encoder']} ({parameters:.1f} M parameters), "
+        f"{settings.trainer.precision}"
+    )
 
 
 def figures(scores: Scores) -> dict[str, float | None]:
