@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_named(model, tmp_path):
 
 
 def test_mirrored_images_have_mirrored_maps_once_flips_are_averaged(model):
-    array = pixels()
+    array = pixels()[:64, :64]  # as the network takes it: resizing may round grey levels of a mirror the other way
     once = model.probabilities(array)
     for flips, axes in ((("horizontal",), (1,)), (("vertical",), (0,)), (("horizontal", "vertical"), (0, 1))):
         inference = Inference(flips=flips)

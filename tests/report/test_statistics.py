@@ -20,7 +20,7 @@ def test_the_interval_over_images_is_the_paired_bootstrap():
     first, second = arm("a", {0: 1}), arm("b", {0: 2}, 0.05)
     found = differences(first, second)
     gain = second.seeds[0].columns["weighted_f"] - first.seeds[0].columns["weighted_f"]
-    expected = scipy.stats.bootstrap((gain,), np.mean, n_resamples=50_000, method="percentile", rng=3)
+    expected = scipy.stats.bootstrap((gain,), np.mean, n_resamples=50_000, method="percentile", random_state=3)
     assert found[FW].value == pytest.approx(gain.mean())
     assert found[FW].images == pytest.approx(tuple(expected.confidence_interval), abs=1.5e-3)
     assert found[FW].crossed is None and found[FW].p_value is None
@@ -33,7 +33,7 @@ def test_the_interval_of_a_ratio_resamples_numerator_and_denominator_together():
         return j.sum(axis) / v.sum(axis) - i.sum(axis) / u.sum(axis)
 
     parts = [each.seeds[0].columns[name] for each in (first, second) for name in ("intersection", "union")]
-    expected = scipy.stats.bootstrap(parts, gain, paired=True, n_resamples=20_000, method="percentile", rng=3)
+    expected = scipy.stats.bootstrap(parts, gain, paired=True, n_resamples=20_000, method="percentile", random_state=3)
     assert differences(first, second)[IOU].images == pytest.approx(tuple(expected.confidence_interval), abs=2e-3)
 
 

@@ -111,8 +111,12 @@ class SegmentationLoss(nn.Module):
 
 def without_autocast(device: torch.device) -> torch.autocast:
     """Return a context in which operations on the device compute in the types that they are given."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type if known else "cpu", enabled=False)
+    return torch.autocast(device.type if _has_autocast(device.type) else "cpu", enabled=False)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
 
 
 def probabilities(logits: Tensor) -> Tensor:
