@@ -7,11 +7,13 @@ import numpy as np
 import py_sod_metrics
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from spatialseg.conventions import PRESETS
 from spatialseg.data.files import read_map
 from spatialseg.metrics import available_measures, saliency_metrics
+from spatialseg.report import pictures
 from spatialseg.score import main, score
 from spatialseg.scores import Scores
 
@@ -129,6 +131,18 @@ def test_everything_is_written(files, capsys):
     for name in ("curves_gt.png", "measures_gt.png", "sheet_good_gt.png", "sheet_bad_gt.png"):
         picture = np.asarray(Image.open(out / name).convert("L"))
         assert picture.std() > 10
+
+
+def test_the_sheet_shows_the_masks_that_were_scored(files, monkeypatch):
+    for path in (files / "gt").iterdir():
+        grey = read_map(path).copy()
+        grey[:4] = 128  # not above the threshold of the preset
+        write(files / "gt", path.name, grey)
+    shown = []
+    monkeypatch.setattr(pictures, "draw_sheet", lambda title, rows: shown.extend(rows) or Figure())
+    run(files, "--preset", "pysodmetrics", "--figures", "none")
+    assert len(shown) == 4 and all(mask.any() or "4:" in name for row in shown for name, _, mask in row)
+    assert not any(mask[:4].any() for row in shown for *_, mask in row)
 
 
 def test_several_data_sets(files):

@@ -5,53 +5,33 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from spatialseg.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
-from spatialseg.data.files import few, read_map, read_mask
-from spatialseg.data.pairs import Maps, Pairs, Place, ScoringError, find_pairs, named_folders, read_pairs
+from spatialseg.data.files import read_map, read_mask
+from spatialseg.data.pairs import Maps, Place, ScoringError, find_pairs, named_folders, read_pairs
 from spatialseg.data.source import DataError
 from spatialseg.extras import how_to_install
 from spatialseg.functional.dispatch import one_thread
 from spatialseg.hints import command_parser
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.metrics.registry import available_measures
-from spatialseg.report.statistics import RESAMPLES, Arm
-from spatialseg.report.table import Column, Table, columns_of
-from spatialseg.scores import Scores
+from spatialseg.report.scored import Result, draw_results, intervals_of, notes_of, table_of
+from spatialseg.report.statistics import Arm
+from spatialseg.report.table import Table
 
 FORMATS = ("csv", "json", "md", "tex", "html")
 Counted = tuple[ImageCounts, float, bool] | str
 """Of a pair of files what its image counts, the map's highest grey level, and whether it was resized; or its fault."""
-
-
-@dataclass(frozen=True)
-class Result(Pairs):
-    """The scores of one method on one data set."""
-
-    scores: Scores
-    resized: int
-    """How many maps were resized to their masks."""
-
-    @property
-    def empty(self) -> int:
-        """Number of masks without foreground."""
-        return int((self.scores.columns["foreground"] == 0).sum())
-
-    @property
-    def expected(self) -> int:
-        """Number of masks."""
-        return len(self.scores) + len(self.missing)
 
 
 def score(
@@ -123,99 +103,6 @@ def _count(name: str, files: tuple[Path, Path], conventions: Conventions, strict
     return image, float(highest), resized
 
 
-def _read(map_path: Path, mask_path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the probabilities that a map stands for (grey levels are of 255), and its mask."""
-    values = read_map(map_path)
-    return values / 255 if values.dtype == np.uint8 else values, read_mask(mask_path, 1)
-
-
-def table_of(results: Sequence[Result], conventions: Conventions) -> Table:
-    """Return the table: method, data set, images scored of those expected, and every measure."""
-    columns = [Column(key, key) for key in ("method", "dataset", "images")] + columns_of(results[0].scores.measures)
-    rows: list[dict[str, Any]] = [
-        {"method": one.method, "dataset": one.dataset, "images": f"{len(one.scores)}/{one.expected}"}
-        | {name: float(value) for name, value in one.scores.figures().items()}
-        | {"missing": one.missing, "extra": one.extra, "resized": one.resized, "empty": one.empty}
-        | {"maps": _maps_of(one)}
-        for one in sorted(results, key=lambda one: one.dataset)
-    ]
-    facts = {"conventions": asdict(conventions)}
-    return Table(columns, rows, caption=conventions.describe(), group="dataset", facts=facts)
-
-
-def _notes(results: Sequence[Result]) -> list[str]:
-    """Say what was missing, left over, resized or empty."""
-    lines = []
-    for one in results:
-        told = {
-            f"of {one.expected} masks without a map, not averaged, {few(one.missing)}": one.missing,
-            f"maps without a mask, not scored, {few(one.extra)}": one.extra,
-            f"{one.resized} maps were resized to their masks": one.resized,
-            f"{one.empty} masks are empty": one.empty,
-        }
-        lines += [f"{one.method} on {one.dataset}: {note}" for note, there_are in told.items() if there_are]
-    return lines
-
-
-def _draw(results: Sequence[Result], out: Path, figures: str, sheet: int) -> list[Path]:
-    """Draw curves and measures of each data set, and the worst and best maps of each result."""
-    from spatialseg.report.pictures import draw_curves, draw_measures, draw_sheet
-
-    drawn = {}
-    for dataset in dict.fromkeys(one.dataset for one in results) if figures != "none" else ():
-        scores = {one.method: one.scores for one in results if one.dataset == dataset}
-        curves = {
-            method: {name: each.mean_curve(name) for name in ("f", "precision", "recall")}
-            for method, each in scores.items()
-        }
-        drawn[out / f"curves_{dataset}.{figures}"] = draw_curves(dataset, curves)
-        better = {method: _higher_is_better(each) for method, each in scores.items()}
-        images = {method: each.columns["weighted_f"] for method, each in scores.items()}
-        drawn[out / f"measures_{dataset}.{figures}"] = draw_measures(dataset, better, "Fw of the images", images)
-    for one in results if sheet > 0 else ():
-        names, values = one.scores.names, one.scores.columns["weighted_f"]
-        ranked = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
-        count = min(sheet, max(1, len(ranked) // 2))
-        shown = [
-            [(f"{names[row]}: {values[row]:.3f}", *_read(*one.files[names[row]])) for row in rows]
-            for rows in (ranked[:count], ranked[::-1][:count])
-        ]
-        title = f"{one.method} on {one.dataset}: lowest (above) and highest weighted F-measure"
-        drawn[out / f"sheet_{one.method}_{one.dataset}.png"] = draw_sheet(title, shown)
-    for path, figure in drawn.items():
-        figure.savefig(path, dpi=120)
-    return list(drawn)
-
-
-def _higher_is_better(scores: Scores) -> dict[str, float]:
-    """Return the figures in [0, 1] by label; of errors 1 less the error."""
-    values = {measure: float(scores.figure(measure)) for measure in scores.measures if not measure.counts}
-    higher = {measure.label: value for measure, value in values.items() if measure.better == "higher"}
-    return higher | {f"1 − {each.label}": 1 - value for each, value in values.items() if each.better == "lower"}
-
-
-def intervals_of(results: Sequence[Result]) -> Table:
-    """Return every figure with its 95 % interval, by the bootstrap over images: a row per result and measure."""
-    rows: list[dict[str, Any]] = [
-        {"method": one.method, "dataset": one.dataset, "measure": measure.describe(), "value": value}
-        | {"low": low, "high": high}
-        for one in results
-        for arm in [Arm(one.method, {0: one.scores})]
-        for measure, value, (low, high) in zip(arm.measures, arm.means().values(), arm.intervals(), strict=True)
-    ]
-    columns = [Column(key, key) for key in ("method", "dataset", "measure")]
-    columns += [Column("value", "figure"), Column("low", "from"), Column("high", "to")]
-    return Table(columns, rows, caption=f"95 % intervals by the bootstrap over images ({RESAMPLES} resamples).")
-
-
-def _maps_of(result: Result) -> str | dict[str, str]:
-    """Return, for who wants to show them, the folder of the maps; each one where it is not called like its image."""
-    maps = {name: path.absolute() for name, (path, _) in result.files.items()}
-    if all(path.stem == name for name, path in maps.items()):
-        return str(next(iter(maps.values())).parent)
-    return {name: str(path) for name, path in maps.items()}
-
-
 def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]:
     """Return by how much the other methods differ from one, on the images that both have, by data set.
 
@@ -255,12 +142,7 @@ def main(args: Sequence[str]) -> None:
     add("--pred", help="folder of a method's maps; with several data sets, DIR/<data set> holds the maps", **folders)
     add("--gt", help="folder of a data set's masks", **folders)
     for kind, what in (("pred", "maps"), ("gt", "masks")):
-        add(
-            f"--{kind}-prefix",
-            default="",
-            metavar="TEXT",
-            help=f"how the names of {what} begin, beside what they share",
-        )
+        add(f"--{kind}-prefix", default="", metavar="TEXT", help=f"how the names of {what} begin")
         add(f"--{kind}-suffix", default="", metavar="TEXT", help=f"how the names of {what} end, such as _sal")
     add("--config", type=Path, metavar="YAML", help="says in place of these where `datasets` and `methods` are")
     add("--preset", choices=PRESETS, default="default", help="whose conventions to follow, but for the next three")
@@ -280,11 +162,10 @@ def main(args: Sequence[str]) -> None:
     add("--sheet", type=int, default=6, metavar="N", help="show the N worst and best maps; 0 for none")
     add("--workers", type=int, default=0, help="threads (default: one per CPU)")
     options = parser.parse_args(args)
-    preset = PRESETS[options.preset]
     given = {name: getattr(options, name) for name in ("normalize", "beta2", "empty_target")}
-    preset = replace(preset, further=tuple(options.further))
+    given = {name: value for name, value in given.items() if value is not None}
     try:
-        conventions = replace(preset, **{name: value for name, value in given.items() if value is not None})
+        conventions = replace(PRESETS[options.preset], further=tuple(options.further), **given)
     except ValueError as error:
         parser.exit(2, f"spatialseg score: {error}\n")
     how = {name: getattr(options, name) for name in ("missing", "strict", "workers")}
@@ -305,10 +186,10 @@ def main(args: Sequence[str]) -> None:
         written = [path for stem, table in tables.items() for path in table.write(options.out, stem, options.formats)]
         for one in results:
             written += one.scores.save(options.out, f"images_{one.method}_{one.dataset}")
-        notes = _notes(results)
+        notes = notes_of(results)
         if options.figures != "none" or options.sheet > 0:
             try:
-                written += _draw(results, options.out, options.figures, options.sheet)
+                written += draw_results(results, options.out, options.figures, options.sheet)
             except ModuleNotFoundError as error:
                 notes.append(f"no pictures: {how_to_install(error) or error}")
     except ScoringError as error:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from spatialseg.functional import boundary_f_measure, boundary_iou
-from spatialseg.functional.iou import _overlap_by_tensors, overlap_counts
+from spatialseg.functional.iou import overlap_by_tensors, overlap_counts
 
 
 @st.composite
@@ -73,6 +73,6 @@ def test_overlap_is_counted_alike_by_kernel_and_tensors():
     predicted[1] = false = torch.zeros(17, 23, dtype=torch.bool)
     true[1] = false
     found = overlap_counts(predicted, true)
-    assert torch.equal(found, _overlap_by_tensors(predicted, true))
+    assert torch.equal(found, overlap_by_tensors(predicted, true))
     assert torch.equal(found, overlap_counts(predicted.mT.contiguous().mT, true.mT.contiguous().mT))
     assert found[:, 1].tolist() == [0, 0]

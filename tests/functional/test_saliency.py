@@ -119,16 +119,6 @@ def test_levels_of_every_precision():
     assert torch.equal(threshold_counts(levels.float() / 255, target).fp[0], expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_half_precision_is_computed_in_single(dtype):
-    generator = torch.Generator().manual_seed(0)
-    prediction = torch.rand(2, 20, 30, generator=generator).to(dtype)
-    target = (torch.rand(2, 20, 30, generator=generator) > 0.8).long()
-    same = prediction.float()
-    assert torch.allclose(structure_measure(prediction, target), structure_measure(same, target), atol=1e-7)
-    assert torch.equal(threshold_counts(prediction.to(torch.float32), target).tp, threshold_counts(same, target).tp)
-
-
 @pytest.mark.parametrize(
     "measure",
     [

@@ -170,13 +170,6 @@ def test_padding_with_ignored_pixels_changes_nothing(dependency, seed):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
-def test_batch_is_scored_image_by_image():
-    prediction, target = torch.rand(4, 20, 31), torch.rand(4, 20, 31) < 0.2
-    together = weighted_f_measure(prediction, target).f
-    alone = torch.cat([weighted_f_measure(prediction[i : i + 1], target[i : i + 1]).f for i in range(4)])
-    torch.testing.assert_close(together, alone)
-
-
 def test_images_without_foreground():
     prediction, target = torch.full((1, 8, 8), 0.5), torch.zeros(1, 8, 8)
     assert all(value.isnan().all() for value in weighted_f_measure(prediction, target))
@@ -193,12 +186,6 @@ def test_half_precision_is_computed_in_float32(dtype):
     torch.testing.assert_close(half, weighted_f_measure(prediction.float(), target).f)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(weighted_f_measure(prediction, target).f, half)
-
-
-def test_non_contiguous_input():
-    prediction, target = torch.rand(2, 17, 33), torch.rand(2, 17, 33) < 0.3
-    expected = weighted_f_measure(prediction.transpose(1, 2).contiguous(), target.transpose(1, 2).contiguous()).f
-    torch.testing.assert_close(weighted_f_measure(prediction.transpose(1, 2), target.transpose(1, 2)).f, expected)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from .batches import batch, cases
 OPTIONS = [
     ("bce", 1, {"pos_weight": 2.0}),
     ("ce", 3, {"label_smoothing": 0.1}),
+    ("ce", 3, {"class_weights": [1.0, 0.5, 2.0]}),
     *(("focal", channels, {"gamma": gamma, "alpha": 0.3}) for channels in (1, 3) for gamma in (0.0, 1.0, 3.5)),
     *((name, channels, {"log": True, "smooth": 1.0}) for name in ("dice", "jaccard", "floss") for channels in (1, 3)),
     *(("floss", channels, {"beta2": 1.0}) for channels in (1, 3)),

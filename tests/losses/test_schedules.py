@@ -10,10 +10,6 @@ def values(epochs: int = 5, **description) -> list[float]:
     return [schedule(epoch, epochs) for epoch in range(epochs)]
 
 
-def test_constant():
-    assert values(kind="constant") == [1.0] * 5
-
-
 def test_linear():
     assert values(kind="linear") == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert values(kind="linear", start=1.0, end=0.2, first=1, last=3) == pytest.approx([1.0, 1.0, 0.6, 0.2, 0.2])
@@ -41,7 +37,7 @@ def test_step():
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({}, "must be one of constant, linear, cosine, step, got None"),
+        ({}, "must be one of linear, cosine, step, got None"),
         ({"kind": "linear", "stop": 3}, "'stop'.*start"),
         ({"kind": "step"}, "milestones"),
         ({"kind": "linear", "first": 3, "last": 1}, "first <= last"),

@@ -69,6 +69,15 @@ def test_iou_names_bad_input():
         metric.update(probabilities[:, 0], target)
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 5), (2, 1, 4, 5)])
+def test_iou_counts_alike_whether_it_looks_or_not(shape):
+    prediction, target = next(batches(1))
+    checked, unchecked = MeanIoU(), MeanIoU(validate_args=False)
+    checked.update(prediction[:, :4, :5], target[:, :4, :5])
+    unchecked.update(prediction[:, :4, :5].reshape(shape), target[:, :4, :5])
+    assert unchecked.compute() == checked.compute()
+
+
 def test_mae_counts_images_not_pixels():
     metric = MeanAbsoluteError()
     metric.update(torch.full((1, 10, 10), 1.0), torch.zeros(1, 10, 10))

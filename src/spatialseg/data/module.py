@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,15 +10,7 @@ from lightning import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
-from spatialseg.data.samples import (
-    Augment,
-    Batch,
-    EvaluationSamples,
-    KeptSamples,
-    PadToStride,
-    TrainingSamples,
-    add_distance,
-)
+from spatialseg.data.samples import Augment, Batch, EvaluationSamples, KeptSamples, PadToStride, TrainingSamples
 from spatialseg.data.sampling import SeededSampler, ShareSampler, TrainingLoader
 from spatialseg.data.scenes import ProceduralScenes
 from spatialseg.data.source import SPLITS, DataError, Source, Split
@@ -108,7 +99,7 @@ class SegmentationDataModule(LightningDataModule):
             num_workers = 0 if self.source.in_memory else min(8, (os.cpu_count() or 1) // 2)
         self.num_workers = num_workers
         self.augment = Augment(size, crop_scale, flip, color_jitter)
-        self.add = partial(add_distance, classes=self.source.classes) if distances else None
+        self.distances = self.source.classes if distances else 0
         self.stride = stride
         self.seed = seed
         self.classes = self.source.classes
@@ -140,7 +131,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return augmented, shuffled training batches; a last smaller one is left out unless it is the only one."""
-        samples = TrainingSamples(self._samples("train"), self.augment, self.add)
+        samples = TrainingSamples(self._samples("train"), self.augment, self.distances)
         rank, world_size = self._place
         drop_last = len(samples) >= self.batch_size * world_size
         return TrainingLoader(

@@ -152,7 +152,7 @@ def read_pairs(path: Path) -> tuple[dict[str, Maps], dict[str, Place]]:
     for name, value in content["methods"].items():
         if isinstance(value, dict) and "folder" not in value:
             for dataset in value.keys() - datasets.keys():
-                raise ScoringError(f"{path}: there is no data set {dataset!r}{did_you_mean(str(dataset), datasets)}")
+                raise ScoringError(f"{path}: there is no data set {dataset!r}{did_you_mean(dataset, datasets)}")
             methods[name] = {dataset: _place(each, path.parent, path) for dataset, each in value.items()}
         else:
             methods[name] = _place(value, path.parent, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -126,21 +126,19 @@ class KeptSamples(Wrapped):
         return self.kept.get(index) or self.samples[index]
 
 
-def add_distance(sample: Batch, classes: int) -> Batch:
-    """Return a sample with the `distance_maps` of its mask, made by the loader's processes with their spare cores.
-
-    The mask is resized and cropped before, for a distance map that was would be wrong.
-    """
-    return {**sample, "distance": distance_maps(sample["mask"], classes)}
-
-
 class TrainingSamples(Wrapped):
-    """A source's samples, augmented; indexed by (index, seed of the augmentation), or by the index alone: seed 0."""
+    """A source's samples, augmented; indexed by (index, seed of the augmentation), or by the index alone: seed 0.
 
-    def __init__(self, samples: Dataset[Sample], augment: Augment, add: Callable[[Batch], Batch] | None = None) -> None:
+    Args:
+        samples: The source's.
+        augment: What is done to each.
+        distances: To how many classes (1 for foreground) each gets `distance_maps`; 0 for none.
+    """
+
+    def __init__(self, samples: Dataset[Sample], augment: Augment, distances: int = 0) -> None:
         super().__init__(samples)
         self.augment = augment
-        self.add = add
+        self.distances = distances
 
     def __getitem__(self, draw: tuple[int, int] | int) -> Batch:
         index, seed = (draw, 0) if isinstance(draw, int) else draw
@@ -150,7 +148,9 @@ class TrainingSamples(Wrapped):
         image, mask = self.augment(sample["image"], sample["mask"])
         torch.set_rng_state(state)
         batch: Batch = {"image": image, "mask": mask.long(), "name": sample["name"]}
-        return self.add(batch) if self.add else batch
+        if self.distances:  # of the mask as it is now: one that was resized with it would be wrong
+            batch["distance"] = distance_maps(batch["mask"], self.distances)
+        return batch
 
 
 class EvaluationSamples(Wrapped):

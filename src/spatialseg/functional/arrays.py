@@ -30,11 +30,8 @@ def joined(arrays: Sequence[Array]) -> Array:
 
 def where(condition: Array, chosen: Array | float, other: Array | float) -> Array:
     """Choose element by element."""
-    return (
-        np.where(condition, chosen, other)
-        if isinstance(condition, np.ndarray)
-        else torch.where(condition, chosen, other)
-    )
+    choose: Any = np.where if isinstance(condition, np.ndarray) else torch.where
+    return choose(condition, chosen, other)
 
 
 def positive(count: Array) -> Array:

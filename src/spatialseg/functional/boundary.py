@@ -11,6 +11,7 @@ from torch import Tensor
 from spatialseg import kernels
 from spatialseg.functional.dispatch import gathered, operator, per_image
 from spatialseg.functional.distance import distance_to_foreground, steps_within
+from spatialseg.functional.iou import overlap_by_tensors
 from spatialseg.functional.maps import as_maps, masks_at
 
 
@@ -131,17 +132,16 @@ def contour_counts_of(predicted: Tensor, true: Tensor, tolerance_ratio: float = 
 
 
 def _region_counts_by_tensors(predicted: Tensor, true: Tensor, width: int) -> Tensor:
-    predicted, true = predicted & ~_erode(predicted, width), true & ~_erode(true, width)
-    return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))])
+    return overlap_by_tensors(_inner_region(predicted, width), _inner_region(true, width))
 
 
-def _erode(mask: Tensor, width: int) -> Tensor:
-    """Erode (N, H, W) by a square of side 2·width + 1; beyond the image is background."""
+def _inner_region(mask: Tensor, width: int) -> Tensor:
+    """Return the pixels of masks (N, H, W) at most `width`, both ways, from background; beyond the image all is."""
     side = 2 * width + 1
     sums = F.pad(mask.int(), (width + 1, width, width + 1, width)).cumsum(dim=1, dtype=torch.int32)
     sums = sums[:, side:] - sums[:, :-side]
     sums = sums.cumsum(dim=2, dtype=torch.int32)
-    return sums[:, :, side:] - sums[:, :, :-side] == side * side
+    return mask & (sums[:, :, side:] - sums[:, :, :-side] < side * side)
 
 
 def _contour_counts_by_tensors(predicted: Tensor, true: Tensor, radius: int) -> Tensor:

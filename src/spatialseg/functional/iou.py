@@ -41,6 +41,7 @@ def intersection_and_union(
         if validate_args:
             predicted, true = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
         else:
+            prediction, target = prediction.flatten(0, -3), target.flatten(0, -3)
             predicted, true = (prediction >= threshold) & (target != ignore_index), target == 1
         intersection, union = overlap_counts(predicted, true)
         return intersection[:, None], union[:, None]
@@ -61,7 +62,7 @@ def intersection_and_union(
     return intersection, confusion.sum(dim=1) + confusion.sum(dim=2) - intersection
 
 
-def _overlap_by_tensors(predicted: Tensor, true: Tensor) -> Tensor:
+def overlap_by_tensors(predicted: Tensor, true: Tensor) -> Tensor:
     """Count the pixels in the intersection and in the union of masks (N, H, W), boolean: (2, N), int64."""
     return torch.stack([(predicted & true).sum(dim=(1, 2)), (predicted | true).sum(dim=(1, 2))])
 
@@ -70,4 +71,4 @@ def _overlap_by_kernel(predicted: Tensor, true: Tensor) -> Tensor:
     return gathered(per_image(kernels.boundary.overlap_counts, predicted, true), np.int64)
 
 
-overlap_counts = operator("overlap_counts", _overlap_by_tensors, _overlap_by_kernel)
+overlap_counts = operator("overlap_counts", overlap_by_tensors, _overlap_by_kernel)

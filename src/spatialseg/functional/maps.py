@@ -158,11 +158,10 @@ def as_mask(target: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor]:
         1 where the target is 1, 2 where it is `ignore_index`, else 0, (N, H, W), uint8; and of each image the number of
         pixels that are neither of these nor 0, and of those ignored, (2, N), int64.
     """
-    if target.dtype is torch.bool:
-        return target.contiguous().view(torch.uint8), torch.zeros(
-            2, len(target), dtype=torch.int64, device=target.device
-        )
-    return sort_out(target, ignore_index)
+    if target.dtype is not torch.bool:
+        return sort_out(target, ignore_index)
+    nothing = torch.zeros(2, len(target), dtype=torch.int64, device=target.device)
+    return target.contiguous().view(torch.uint8), nothing
 
 
 def _sort_out_by_tensors(target: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor]:

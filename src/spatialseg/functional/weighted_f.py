@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from spatialseg import kernels
 from spatialseg.functional.arrays import nonzero, where
-from spatialseg.functional.dispatch import Floats, gathered, operator, per_image, quick
+from spatialseg.functional.dispatch import Floats, gathered, operator, per_image
 from spatialseg.functional.distance import distance_to_foreground, steps_within
 from spatialseg.functional.maps import Maps, as_mask, plain_scale, to_probability
 
@@ -188,12 +188,13 @@ def counts_with(
     return WeightedCounts(*_summed(maps.weighted, target == 1))
 
 
-def weighted_counts_of(maps: Maps) -> WeightedCounts:
+def weighted_counts_of(maps: Maps) -> Tensor:
     """Sum the weighted errors of the measure as published, without gradient, over maps that `as_maps` has checked.
 
-    The sums are NumPy arrays on the CPU, tensors elsewhere.
+    Returns:
+        What `WeightedCounts` holds, (N, 3).
     """
-    return WeightedCounts(*quick(_published_counts(maps.source, maps.scale, maps.mask)))
+    return _published_counts(maps.source, maps.scale, maps.mask).T
 
 
 def f_measure_from_counts(counts: WeightedCounts, beta2: float = 1.0, smooth: float = 0.0) -> WeightedFMeasureResult:

@@ -18,10 +18,10 @@ def around_both(mask: Array, other: Array) -> tuple[Array, Array]:
 
 
 @njit(cache=True, nogil=True)
-def eroded(mask: Array, width: int) -> Array:
-    """Erode a mask of values 0 and 1 by a square of side 2·width + 1; beyond the image is 0."""
+def inner_region(mask: Array, width: int) -> Array:
+    """Return the pixels of a mask of values 0 and 1 at most `width`, both ways, from a 0; beyond the image all is 0."""
     height, columns = mask.shape
-    out = np.zeros(mask.shape, np.uint8)
+    out: Array = mask.copy()
     side = 2 * width + 1
     down = np.zeros(columns, np.int32)  # foreground in the window's rows, for each column
     for y in range(min(2 * width, height)):
@@ -35,7 +35,7 @@ def eroded(mask: Array, width: int) -> Array:
         for x in range(columns):
             run = run + 1 if down[x] == side else 0
             if run >= side:
-                row[x - width] = 1
+                row[x - width] = 0
         leaving = mask[y - width]
         for x in range(columns):
             down[x] -= leaving[x]
@@ -58,15 +58,7 @@ def overlap_counts(predicted: Array, true: Array) -> tuple[int, int]:
 def boundary_region_counts(predicted: Array, true: Array, width: int) -> tuple[int, int]:
     """Count the pixels in the intersection and in the union of two masks' inner boundary regions."""
     predicted, true = around_both(predicted, true)
-    inner_predicted, inner_true = eroded(predicted, width), eroded(true, width)
-    intersection = union = 0
-    for y in range(true.shape[0]):
-        a, b, c, d = predicted[y], inner_predicted[y], true[y], inner_true[y]
-        for x in range(true.shape[1]):
-            one, other = a[x] & (b[x] ^ 1), c[x] & (d[x] ^ 1)
-            intersection += one & other
-            union += one | other
-    return intersection, union
+    return overlap_counts(inner_region(predicted, width), inner_region(true, width))
 
 
 @njit(cache=True, nogil=True)

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit
 
 from spatialseg.kernels.common import FAST, Array
+from spatialseg.kernels.distance import bounding_box
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -26,13 +27,11 @@ def local_counts(
     kind = prediction.dtype.type  # plain numbers would turn all into float64
     zero, half, one, tiny = kind(0), kind(0.5), kind(1), kind(1e-30)
     height, width = mask.shape
-    top, bottom, left, right = height, -1, width, -1
+    top, bottom, left, right, positives = bounding_box(mask)
     fp = 0.0
-    positives = 0
     beyond = len(importance) - 1
     for y in range(height):
         row_fp = zero
-        first, last = width, -1
         for x in range(width):
             b = zero
             if mask[y, x] == 0:
@@ -46,14 +45,8 @@ def local_counts(
                         b = kind(2 - 2 ** (-distance[y, x] / 5))
             slope[y, x] = b
             row_fp += prediction[y, x] * b
-            if mask[y, x] == 1:
-                first = min(first, x)
-                last = x
-                positives += 1
         fp += row_fp
-        if last >= 0:
-            top, bottom, left, right = min(top, y), y, min(left, first), max(right, last)
-    if bottom < 0:
+    if positives == 0:
         return 0.0, fp, 0
 
     # Only the foreground's bounding box has anything to smooth; a margin of zeros spares the border cases.

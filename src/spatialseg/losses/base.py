@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spatialseg.functional.one_vs_rest import one_vs_rest
@@ -117,6 +118,13 @@ def without_autocast(device: torch.device) -> torch.autocast:
 def probabilities(logits: Tensor) -> Tensor:
     """Return class probabilities (N, C, H, W): sigmoid of one channel, softmax of several."""
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+
+
+def pixel_costs(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """Return the cross-entropy of each pixel, (N, H, W), of two categories or of several; arbitrary where ignored."""
+    if logits.shape[1] > 1:
+        return F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none")
+    return F.binary_cross_entropy_with_logits(logits[:, 0], (target == 1).to(logits.dtype), reduction="none")
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def describe_losses() -> Table:
             table.add_row(Text(name), "", Text(str(error), style="red"), "")
             continue
         arguments = ", ".join(f"{argument}={default}" if default else argument for argument, default in _arguments(cls))
-        table.add_row(Text(name), _targets(cls), Text(arguments), Text(_paper(cls)))
+        table.add_row(Text(name), _targets(cls), Text(arguments), Text(getattr(cls, "paper", "")))
     return table
 
 
@@ -41,7 +41,8 @@ def describe_loss(name: str) -> Group:
     table = Table("argument", "default", title="arguments", title_justify="left")
     for argument, default in _arguments(cls):
         table.add_row(Text(argument), Text(default or "required"))
-    head = f"{name}: {cls.__module__}.{cls.__qualname__}\npaper: {_paper(cls) or '–'}\ntargets: {_targets(cls)}\n"
+    paper = getattr(cls, "paper", "") or "–"
+    head = f"{name}: {cls.__module__}.{cls.__qualname__}\npaper: {paper}\ntargets: {_targets(cls)}\n"
     return Group(Text(head), Text(inspect.getdoc(cls) or ""), Text(), table)
 
 
@@ -56,10 +57,6 @@ def _arguments(cls: type[nn.Module]) -> list[tuple[str, str]]:
 def _targets(cls: type[nn.Module]) -> str:
     kinds = {"binary": getattr(cls, "binary", True), "multi-class": getattr(cls, "multiclass", True)}
     return ", ".join(kind for kind, taken in kinds.items() if taken)
-
-
-def _paper(cls: type[nn.Module]) -> str:
-    return str(getattr(cls, "paper", ""))
 
 
 def main(args: Sequence[str]) -> None:

@@ -3,12 +3,11 @@
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spatialseg.functional.grouping import grouped_cross_entropy, grouped_likelihood
 from spatialseg.functional.pooling import Pooling, PoolingWeights, pooled_cross_entropy, pooled_means
-from spatialseg.losses.base import SegmentationLoss
+from spatialseg.losses.base import SegmentationLoss, pixel_costs
 from spatialseg.losses.registry import register_loss
 
 
@@ -79,7 +78,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         if self.merge == "logits" and logits.shape[1] > 1:
             cost = pooled_cross_entropy(logits, target, self.pooling)
         elif self.merge == "logits":
-            cost = self._cross_entropy(pooled_means(logits, target, self.pooling), centres)
+            cost = pixel_costs(pooled_means(logits, target, self.pooling), centres, self.ignore_index)
         else:
             # The neighbours share the centre's category: their mean probability of it is that of their own categories.
             merged = pooled_means(self._likelihood(logits, target)[:, None], target, self.pooling)[:, 0]
@@ -101,13 +100,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
 
         In float64, since float32 has no probability below 1e-45, and a hopeless pixel would lose its gradient.
         """
-        return (-self._cross_entropy(logits, target).double().clamp(max=700)).exp()
-
-    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
-        if logits.shape[1] > 1:
-            return F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
-        foreground = (target == 1).to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits[:, 0], foreground, reduction="none")
+        return (-pixel_costs(logits, target, self.ignore_index).double().clamp(max=700)).exp()
 
 
 def minkowski_mean(cost: Tensor, count: Tensor, k: float) -> Tensor:

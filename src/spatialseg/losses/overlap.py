@@ -140,10 +140,9 @@ class LovaszLoss(SegmentationLoss):
         errors, region = errors.flatten(2), region.flatten(2)
         ordered, order = errors.sort(dim=-1, descending=True)
         values = (ordered * _jaccard_steps(region.gather(-1, order).to(errors.dtype))).sum(dim=-1)
-        if channels == 1 or self.classes == "all":
-            return values.mean()
-        counted = region.any(dim=-1)
-        return ((values * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)).mean()
+        if self.classes == "present":
+            values = mean_over_present(values, region.any(dim=-1))
+        return values.mean()
 
 
 def _jaccard_steps(region: Tensor) -> Tensor:

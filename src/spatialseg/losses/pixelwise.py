@@ -1,5 +1,6 @@
 """Losses that judge each pixel by itself: the baselines."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -44,6 +45,8 @@ class CrossEntropyLoss(SegmentationLoss):
     """Cross-entropy over the classes, mean over the pixels that are not ignored (PyTorch's).
 
     Args:
+        class_weights: Of each class the weight of its pixels, at least 0; the mean is weighted, too. `None` weighs all
+            alike.
         label_smoothing: Share of each target that is spread over all classes, in [0, 1).
         ignore_index: Target value of the pixels that take no part.
     """
@@ -51,19 +54,34 @@ class CrossEntropyLoss(SegmentationLoss):
     paper: ClassVar[str] = "Good, Rational Decisions, JRSS B 1952"
     binary: ClassVar[bool] = False
     instead: ClassVar[str] = "bce"
+    class_weights: Tensor | None
 
-    def __init__(self, label_smoothing: float = 0.0, ignore_index: int = 255) -> None:
+    def __init__(
+        self, class_weights: Sequence[float] | None = None, label_smoothing: float = 0.0, ignore_index: int = 255
+    ) -> None:
         super().__init__(ignore_index)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        if class_weights is not None and not (min(class_weights) >= 0 < sum(class_weights)):
+            raise ValueError(f"class_weights must be at least 0, one of them above, got {list(class_weights)}")
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
-        total = F.cross_entropy(
-            logits, target, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing, reduction="sum"
-        )
-        return total / self.valid(target).sum().clamp(min=1)
+        weights = self.class_weights
+        if weights is not None:
+            if len(weights) != logits.shape[1]:
+                found = f"got {len(weights)} for logits {tuple(logits.shape)}"
+                raise ValueError(f"class_weights must be one for each class, {found}")
+            weights = weights.to(logits)
+        total = F.cross_entropy(logits, target, weights, None, self.ignore_index, None, "sum", self.label_smoothing)
+        valid = self.valid(target)
+        if weights is None:
+            return total / valid.sum().clamp(min=1)
+        weight = weights[target.where(valid, 0)].where(valid, 0).sum()
+        return total / weight.where(weight > 0, 1)
 
 
 @register_loss("focal")

@@ -12,7 +12,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spatialseg.hints import did_you_mean
-from spatialseg.losses.schedules import Constant, Schedule, build_schedule
+from spatialseg.losses.schedules import Schedule, build_schedule
 
 Loss = TypeVar("Loss", bound=type[nn.Module])
 
@@ -40,7 +40,7 @@ class LossTerm:
     args: dict[str, Any] = field(default_factory=dict)
     """Arguments of the loss."""
     schedule: dict[str, Any] | None = None
-    """What the weight is multiplied by over the epochs: `kind` and the arguments of that schedule."""
+    """What the weight is multiplied by over the epochs, if by anything: `kind` and the arguments of that schedule."""
 
 
 def register_loss(name: str) -> Callable[[Loss], Loss]:
@@ -117,7 +117,7 @@ class LossSum(nn.Module):
     def __init__(self, terms: Iterable[LossTerm]) -> None:
         super().__init__()
         self.losses = nn.ModuleDict()
-        self._factors: dict[str, tuple[float, Schedule]] = {}
+        self._factors: dict[str, tuple[float, Schedule | None]] = {}
         for term in terms:
             if not (math.isfinite(term.weight) and term.weight > 0):
                 raise ValueError(
@@ -130,7 +130,7 @@ class LossSum(nn.Module):
                 repeats += 1
                 key = f"{name}_{repeats}"
             self.losses[key] = _instantiate(term)
-            self._factors[key] = (term.weight, Constant() if term.schedule is None else build_schedule(term.schedule))
+            self._factors[key] = term.weight, build_schedule(term.schedule) if term.schedule is not None else None
         if not self.losses:
             raise ValueError("a loss needs at least one term, got none")
         self.set_epoch(0, 1)
@@ -147,7 +147,10 @@ class LossSum(nn.Module):
             epoch: The epoch, counted from 0.
             max_epochs: The number of epochs of the whole training.
         """
-        self._weights = {key: weight * factor(epoch, max_epochs) for key, (weight, factor) in self._factors.items()}
+        self._weights = {
+            key: weight * schedule(epoch, max_epochs) if schedule else weight
+            for key, (weight, schedule) in self._factors.items()
+        }
 
     def terms(self, logits: Tensor, target: Tensor, distance: Tensor | None = None) -> dict[str, Tensor]:
         """Return the unweighted value of each term, in order; a second term of one name is called `name_2`.
@@ -216,12 +219,7 @@ def _term(term: str | LossTerm | Mapping[str, Any]) -> LossTerm:
         return term
     if isinstance(term, str):
         return LossTerm(term)
-    keys = [each.name for each in fields(LossTerm)]
-    for key in term:
-        if key not in keys:
-            raise ValueError(
-                f"a loss term has no key {key!r}{did_you_mean(str(key), keys)}; its keys: {', '.join(keys)}"
-            )
+    check_arguments("a loss term", inspect.signature(LossTerm), term)
     if "name" not in term:
         raise ValueError(f"a loss term needs a name, got {dict(term)}; known losses: {', '.join(available_losses())}")
     return LossTerm(**term)

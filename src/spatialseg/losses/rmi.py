@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spatialseg.losses.base import SegmentationLoss, masked_mean, probabilities
+from spatialseg.losses.base import SegmentationLoss, masked_mean, pixel_costs, probabilities
 from spatialseg.losses.registry import register_loss
 
 _EPSILON = 5e-4  # the authors'
@@ -47,12 +47,7 @@ class RegionMutualInformationLoss(SegmentationLoss):
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
         region, valid = self.regions(target, logits.shape[1])
-        if logits.shape[1] == 1:
-            cost = F.binary_cross_entropy_with_logits(logits, region.to(logits.dtype), reduction="none")
-            cross_entropy = masked_mean(cost, valid)
-        else:
-            total = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="sum")
-            cross_entropy = total / valid.sum().clamp(min=1)
+        cross_entropy = masked_mean(pixel_costs(logits, target, self.ignore_index), valid[:, 0])
         entropy = self._conditional_entropy(probabilities(logits), region, valid)
         return self.weight * cross_entropy + (1 - self.weight) * entropy.sum(dim=1).mean().to(logits.dtype)
 

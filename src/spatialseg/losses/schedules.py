@@ -15,15 +15,6 @@ Schedule = Callable[[int, int], float]
 
 
 @dataclass(frozen=True)
-class Constant:
-    """The factor is 1."""
-
-    def __call__(self, epoch: int, max_epochs: int) -> float:
-        """Return the factor of the weight in this epoch."""
-        return 1.0
-
-
-@dataclass(frozen=True)
 class Linear:
     """The factor goes from `start` to `end` in equal steps, from epoch `first` to epoch `last`.
 
@@ -82,12 +73,7 @@ class Step:
         return self.start * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
 
 
-SCHEDULES: dict[str, type[Constant] | type[Linear] | type[Step]] = {
-    "constant": Constant,
-    "linear": Linear,
-    "cosine": Cosine,
-    "step": Step,
-}
+SCHEDULES: dict[str, type[Linear] | type[Step]] = {"linear": Linear, "cosine": Cosine, "step": Step}
 
 
 def _as_epoch(place: int | float, max_epochs: int) -> float:
@@ -106,7 +92,7 @@ def build_schedule(description: Mapping[str, Any]) -> Schedule:
     """Build a schedule from its description.
 
     Args:
-        description: `kind` ("constant", "linear", "cosine" or "step") and the arguments of that schedule.
+        description: `kind` ("linear", "cosine" or "step") and the arguments of that schedule.
 
     Returns:
         The factor as a function of the epoch and the number of epochs.

@@ -1,5 +1,6 @@
 """One image after the other: what is counted in each, and the scores of all that follow."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple, get_args
@@ -100,10 +101,7 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
         for name, curve in curves.items():
             of_classes = np.where(nowhere[..., None], np.nan, curve.reshape(*nowhere.shape, -1))
             curves[name] = np.nan_to_num(mean_of_known(of_classes.swapaxes(0, 1)))
-    settings = asdict(conventions) | {
-        "cuts": list(conventions.cuts),
-        "further": list(conventions.further),
-    }  # as in JSON
+    settings = json.loads(json.dumps(asdict(conventions)))  # as it is read back, with lists for tuples
     if not conventions.further:
         del settings["further"]  # as in what was scored before there were any
     return Scores([image.name for image in images], facts | columns, curves, measures, settings)

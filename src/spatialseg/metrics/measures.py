@@ -34,7 +34,7 @@ class WeightedF(Measuring):
 
     def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the weighted sums, and where it matters whether any prediction reaches the threshold, (N, 3 or 4)."""
-        counts = stack(weighted_counts_of(maps))
+        counts = weighted_counts_of(maps)
         if conventions.empty_target != "strict":
             return counts
         loud = maps.reaches(conventions.threshold)
@@ -74,7 +74,7 @@ class CutWeightedF(Measuring):
         for threshold in conventions.cuts:
             predicted = maps.reaches(threshold).float()
             cut = replace(maps, source=predicted, scale=plain_scale(predicted), stretched=False)
-            sums.append(stack(weighted_counts_of(cut)).double())
+            sums.append(weighted_counts_of(cut).double())
         return torch.stack(sums, dim=1) if sums else torch.zeros(len(maps.source), 0, 3)
 
     def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
@@ -258,10 +258,6 @@ class CorrectionEffort(Measuring):
     def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the clicks, (N,)."""
         return correction_effort_of(*masks_at(maps, conventions.threshold))
-
-    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
-        """Return them as they are."""
-        return {"correction_effort": counts.double()}
 
 
 @register_measure(Measure("si_mae", "SI-MAE", "lower"))

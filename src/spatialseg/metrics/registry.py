@@ -36,11 +36,11 @@ class Measuring:
         raise NotImplementedError
 
     def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
-        """Return what follows from the counts of N images, float64; by default they are the one measure themselves.
+        """Return what follows from the counts of N images, float64; by default they are its one measure themselves.
 
         Values, (N,): of each measure, and what a measure of the data set is a ratio of; and curves, (N, thresholds).
         """
-        return {self.measures[0].name: counts}
+        return {self.measures[0].name: counts.double()}
 
 
 Class = TypeVar("Class", bound=type[Measuring])
