@@ -14,17 +14,16 @@ from spatialseg.data.files import read_image, read_map, read_mask
 from spatialseg.run.config import read_config
 from spatialseg.run.folder import RunError
 
-FORMATS = {"bmp": "L", "jpg": "RGB", "pgm": "I;16", "png": "P", "tif": "F", "webp": "RGBA"}
+FORMATS = {"bmp": "L", "jpg": "RGB", "pgm": "16 bits", "png": "P", "tif": "F", "webp": "RGBA"}
 
 
 def picture(suffix: str) -> bytes:
     """Return a small sound file."""
     pixels = np.random.default_rng(0).integers(0, 2, (6, 5), np.uint8) * 255
+    if suffix == "pgm":
+        return b"P5 5 6 65535\n" + pixels.astype(">u2").tobytes()
     held = io.BytesIO()
-    image = Image.fromarray(pixels)
-    mode = FORMATS[suffix]
-    image = Image.fromarray(pixels.astype(np.uint16)) if mode == "I;16" else image.convert(mode)
-    image.save(held, Image.registered_extensions()[f".{suffix}"])
+    Image.fromarray(pixels).convert(FORMATS[suffix]).save(held, Image.registered_extensions()[f".{suffix}"])
     return held.getvalue()
 
 
