@@ -152,7 +152,7 @@ def test_tables_share_one_queue_in_which_seeds_wait_for_their_rates(project, mon
     specs = [TableSpec.read(name) for name in ("tiny", "also")]
     order: list[EvidenceRun] = []
 
-    def train(run, runs, trainings):
+    def train(run, runs, running):
         if run.rate is None:
             run.chosen_rate()  # fails where a rate is missing
         time.sleep(0.05 * (run.rate is not None))

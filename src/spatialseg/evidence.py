@@ -4,7 +4,6 @@ A table is a YAML file of `experiments/tables/`: arms × data sets × seeds. Wha
 `experiments/results/<table>/<data>/<arm>/seed<k>/` and never trained again.
 """
 
-import json
 import subprocess
 import sys
 import time
@@ -124,12 +123,11 @@ class EvidenceRun:
     @property
     def done(self) -> bool:
         """Whether there is a record."""
-        return (self.record / "summary.json").is_file()
+        return RunFolder(self.record).summary.is_file()
 
     def summary(self) -> dict[str, Any]:
         """Return what its record says."""
-        summary: dict[str, Any] = json.loads((self.record / "summary.json").read_text())
-        return summary
+        return RunFolder(self.record).read_summary()
 
     @property
     def experiment(self) -> str:
@@ -202,7 +200,7 @@ class EvidenceRun:
             scores.save(self.record)
         summary = {"table": self.spec.name, "arm": self.arm, "rate": self.chosen_rate(), **run.read_summary()}
         summary.pop("best_checkpoint", None)  # stays where it was made
-        (self.record / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        RunFolder(self.record).write_summary(summary)
 
 
 def runs_of(specs: Sequence[TableSpec]) -> list[EvidenceRun]:
@@ -214,29 +212,29 @@ def runs_of(specs: Sequence[TableSpec]) -> list[EvidenceRun]:
     return sorted(runs, key=lambda run: (run.arm in run.spec.candidates, run.rate is None))
 
 
-class Trainings:
+class Running:
     """The trainings that run now. What asks this process to stop is passed on to them, and no other one begins."""
 
     def __init__(self) -> None:
         self.signum = 0
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._trainings: set[subprocess.Popen[bytes]] = set()
 
     def run(self, command: Sequence[str], output: IO[str]) -> int:
         """Run a training to its end, and return its status."""
         # In a session of its own a terminal does not reach it: a second Ctrl-C would stop it without a checkpoint.
         with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True) as training:
-            self._running.add(training)
+            self._trainings.add(training)
             if self.signum:  # it came meanwhile
                 training.send_signal(self.signum)
             status = training.wait()
-        self._running.discard(training)
+        self._trainings.discard(training)
         return status
 
     def stop(self, signum: int, frame: object) -> None:
         """Pass a signal on."""
         self.signum = signum
         print("\nStopping; the trainings save where they are, and the same command goes on.", flush=True)
-        for training in list(self._running):
+        for training in list(self._trainings):
             training.send_signal(signum)
 
 
@@ -258,7 +256,7 @@ def make(specs: Sequence[TableSpec], runs: Path, limit: int | None = None, jobs:
     print(f"{', '.join(spec.name for spec in specs)}: {len(missing)} of {len(wanted)} runs are missing", flush=True)
     missing, made = missing[:limit], 0
     start = time.monotonic()
-    trainings = Trainings()
+    running = Running()
     rates: dict[tuple[str, str, str], list[Future[None]]] = {}
 
     def make_and_tell(run: EvidenceRun, before: Sequence[Future[None]]) -> None:
@@ -266,42 +264,38 @@ def make(specs: Sequence[TableSpec], runs: Path, limit: int | None = None, jobs:
         for other in before:
             other.result()
         began = time.monotonic()
-        _make_one(run, runs, trainings)
+        _make_one(run, runs, running)
         made, now = made + 1, time.monotonic()
         left = (now - start) / made * (len(missing) - made) / 3600
         print(f"{_line(run)}  {(now - began) / 60:.1f} min, {left:.1f} h left", flush=True)
 
-    signals = Takeover(trainings.stop)
+    pool, signals = ThreadPoolExecutor(jobs), Takeover(running.stop)
     signals.take()
     try:
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = []
-            for run in missing:
-                tried = rates.setdefault((run.spec.name, run.data, run.arm), [])
-                futures.append(pool.submit(make_and_tell, run, () if run.rate else tuple(tried)))
-                if run.rate:
-                    tried.append(futures[-1])
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        futures = []
+        for run in missing:
+            tried = rates.setdefault((run.spec.name, run.data, run.arm), [])
+            futures.append(pool.submit(make_and_tell, run, () if run.rate else tuple(tried)))
+            if run.rate:
+                tried.append(futures[-1])
+        for future in futures:
+            future.result()
     finally:
+        pool.shutdown(cancel_futures=True)
         signals.give_back()
 
 
-def _make_one(run: EvidenceRun, runs: Path, trainings: Trainings) -> None:
+def _make_one(run: EvidenceRun, runs: Path, running: Running) -> None:
     """Train a run, unless it came to its end while nobody waited for it, and keep its record."""
     command, status = run.command(runs), 0
     log = runs / "tables" / run.spec.name / f"{run.experiment}-{run.data}-seed{run.seed}.log"
-    if not trainings.signum and not run.finished(runs):
+    if not running.signum and not run.finished(runs):
         with log.open("a") as output:
-            status = trainings.run(command, output)
+            status = running.run(command, output)
     if finished := run.finished(runs):
         run.keep(finished)
-    elif trainings.signum:
-        raise SystemExit(128 + trainings.signum)
+    elif running.signum:
+        raise SystemExit(128 + running.signum)
     else:
         raise EvidenceError(f"{run.experiment} on {run.data} stopped with status {status}; its output is in {log}")
 

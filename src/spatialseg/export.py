@@ -270,8 +270,7 @@ def main(args: Sequence[str]) -> None:
 
         model = load(options.run, options.runs, "cpu")
         assert model.origin
-        name = model.origin.folder.experiment if model.origin.folder else model.origin.checkpoint.stem
-        out: Path = options.out or Path(f"{name}_{model.origin.data}{SUFFIXES[options.format]}")
+        out: Path = options.out or Path(f"{model.origin.name}{SUFFIXES[options.format]}")
         if out.exists() and not options.overwrite:
             raise ExportError(f"{out} is there already; choose another place with --out, or --overwrite")
         if out.is_dir() and options.format != "smp":

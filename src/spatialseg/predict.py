@@ -188,7 +188,7 @@ def _settings(model: Model, inference: Inference, cut: float | None) -> dict[str
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def _draw_sheets(pool: ThreadPoolExecutor, model: Model, images: dict[str, Path], out: Path) -> list[Path]:
+def _draw_sheets(pool: ThreadPoolExecutor, model: Model, images: dict[str, Path], out: Path) -> None:
     """Draw contact sheets from the files of masks, so that what was done before is on them too."""
 
     def pair(name: str) -> tuple[str, Image.Image, Image.Image] | None:
@@ -202,12 +202,9 @@ def _draw_sheets(pool: ThreadPoolExecutor, model: Model, images: dict[str, Path]
         image = np.array(small)
         return name, small, render("overlays", image, mask, mask, model.classes)
 
-    written = []
     pairs = [each for each in pool.map(pair, images) if each]
-    for start in range(0, len(pairs), COLUMNS * ROWS):
-        written.append(out / f"sheet_{start // (COLUMNS * ROWS) + 1}.jpg")
-        save(contact_sheet(pairs[start : start + COLUMNS * ROWS]), written[-1])
-    return written
+    for number, start in enumerate(range(0, len(pairs), COLUMNS * ROWS), 1):
+        save(contact_sheet(pairs[start : start + COLUMNS * ROWS]), out / f"sheet_{number}.jpg")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -53,6 +53,8 @@ def test_a_logarithmic_axis_has_equal_steps_and_round_numbers():
     one, ten, hundred = (float(each.get("cx")) for each in elements(plot, "circle"))
     assert ten - one == pytest.approx(hundred - ten)
     assert {"1", "2", "5", "10", "20", "50", "100"} <= {each.text for each in elements(plot, "text")}
+    wide = {each.text for each in elements(Plot("", (1e-4, 100), log=True), "text")}
+    assert {"0.0001", "1", "100"} <= wide and not {"2", "5"} & wide  # which would stand on each other
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [3.0], [0.0, 0.0], [1e-9, 2e-9], [-5, 1000]])

@@ -31,14 +31,13 @@ def model_card(model: Model, licence: str | None = None) -> ModelCard:
     drawn = str((config["data"].get("source") or {}).get("class_path", "")).endswith("ProceduralScenes")
     scored = summary.get("measures") or {}
     measures = {key[5:]: value for key, value in scored.items() if key.startswith("test/") and value is not None}
-    name = f"{folder.experiment if folder else model.origin.checkpoint.stem}_{data}"
     card_data = ModelCardData(
         library_name="segmentation-models-pytorch",
         pipeline_tag="image-segmentation",
         tags=["segmentation-models-pytorch", "pytorch", *(["saliency"] if model.classes == 1 else [])],
         license=licence or ("apache-2.0" if drawn else "other"),
         license_name=None if licence or drawn else "terms-of-the-training-data",
-        model_name=name,
+        model_name=model.origin.name,
         eval_results=[
             EvalResult("image-segmentation", data, data, key, value, dataset_split="test")
             for key, value in measures.items()
@@ -48,7 +47,7 @@ def model_card(model: Model, licence: str | None = None) -> ModelCard:
     card: ModelCard = ModelCard.from_template(
         card_data,
         str(TEMPLATE),
-        name=name,
+        name=model.origin.name,
         model=model,
         network=model.settings,
         mean=model.mean.flatten().tolist(),

@@ -82,6 +82,11 @@ class Origin:
     data: str
     epoch: int
 
+    @property
+    def name(self) -> str:
+        """What to call the network."""
+        return f"{self.folder.experiment if self.folder else self.checkpoint.stem}_{self.data}"
+
 
 class Model(nn.Module):
     """A trained network with all that its use takes: how images are made ready, and where maps are cut into masks.

@@ -4,14 +4,16 @@ import base64
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jinja2 import Environment
 from numpy.typing import NDArray
+from PIL import Image
 
 from spatialseg.report.entries import CUT, Entry
+from spatialseg.report.sheet import map_pixels
 from spatialseg.report.statistics import Arm, differences
 from spatialseg.report.svg import Plot, span
 from spatialseg.report.table import Cell, Column, Table, columns_of
@@ -19,8 +21,6 @@ from spatialseg.run.folder import RunFolder
 
 Array = NDArray[Any]
 
-SIDE = 400  # pixels, the longer one of the images on the page
-ANATOMY_SIDE = 1000
 TEMPLATE = Path(__file__).with_name("page.html")
 NOT_COMPARED = ("experiment", "seed_everything", "data.seed", "runs", "ckpt_path", "trainer.logger")
 
@@ -44,7 +44,16 @@ class Example(NamedTuple):
     """How its scores come about."""
 
 
-def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Iterable[Example]) -> str:
+class Small(NamedTuple):
+    """A picture as the page holds it; its size keeps all else in place while it is loaded."""
+
+    width: int
+    height: int
+    source: str
+    """The file itself, as a `data:` URL."""
+
+
+def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Sequence[Example]) -> str:
     """Return the page.
 
     Args:
@@ -53,101 +62,44 @@ def make_page(entries: Sequence[Entry], tables: Sequence[Table], examples: Itera
         examples: Test images.
     """
     arms = [entry.arm for entry in entries]
-    title = f"{', '.join(arm.name for arm in arms)} on {entries[0].data}"
-    legend = "".join(f'<span class="c{index % 7}">{escape(arm.name)}</span>' for index, arm in enumerate(arms))
-    body = _section("Measures", "", _tables(tables[:1]))
-    plots = [_forest(arms[0], arm, index) for index, arm in enumerate(arms[1:], 1)]
-    body += _section("Differences", _FOREST, _grid(plots) + _tables(tables[1:], "As a table") if plots else "")
-    body += _section("Seeds", _SEEDS, _grid(_seeds(arms)) + _tables([_each_run(entries)], "Each run"))
-    body += _section("Over thresholds", "", _grid(_curves(arms)))
-    plots = [_scatter(arms[0], arm, i) for i, arm in enumerate(arms[1:], 1)]
-    line = "Above the dashed line the baseline is beaten. " if plots else ""
-    body += _section("Image by image", _IMAGES + line + _SPREAD, _grid([*plots, _sizes(arms), _boxes(arms)]))
-    shown = "".join(map(_example, examples))
-    shown = f'<div class="examples">{shown}</div>' if shown else ""
-    where, order = "Worst and best", "First the worst images, then the best. "
-    if len(arms) > 1:
-        where = "Where they disagree most"
-        order = f"First where {arms[-1].name} loses most against {arms[0].name}, then where it gains most. "
-    body += _section(where, order + _EXAMPLES, _class_colours(arms[0]) * bool(shown) + shown)
-    body += _section("All images", "", _tables([_all_images(arms)], f"{len(arms[0].first_seed)} images"))
-    body += _section("Classes", "", _tables(_classes(arms)))
-    body += _section("Training", _TRAINING, _grid(_training(entries)))
-    body += _section("Settings that differ", "", _tables(_settings(entries)))
-    page = TEMPLATE.read_text(encoding="utf-8")
-    for key, value in {"TITLE": escape(title), "LEGEND": legend, "BODY": body}.items():
-        page = page.replace(f"<!--{key}-->", value)
-    return page
-
-
-_FOREST = "Dot: difference of the means over seeds. Thick: 95 % over images. Thin: 95 % over seeds and images."
-_SEEDS = "A dot per seed; the line is the 95 % interval over images, and over seeds where there are several."
-_IMAGES = "A dot per test image, means over seeds. "
-_SPREAD = (
-    "Against the size of the object: means of five groups of equally many images, with 95 % intervals. Spread: median, "
-    "quartiles, and from the 5th to the 95th percentile."
-)
-_TRAINING = "A line per run. Losses of another kind are no better or worse for being lower."
-_EXAMPLES = (
-    "Maps and weighted errors (dark 0, bright 2; of several classes the largest) of each first seed. Pictures grow "
-    "when clicked."
-)
-
-
-def show(picture: Picture, side: int = SIDE) -> str:
-    """Return an element with a small picture, of at most so many pixels a side, that grows when clicked."""
-    from PIL import Image
-
-    caption, pixels, exact = picture
-    image = Image.fromarray(pixels)
-    image.thumbnail((side, side), Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR)
-    file = io.BytesIO()
-    kind = "png" if exact else "jpeg"
-    image.save(file, kind, quality=80, optimize=True)
-    source = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-    size = f'width="{image.width}" height="{image.height}"'  # so that nothing moves when it is shown
-    return (
-        f'<label><input type="checkbox"><img {size} alt="{escape(caption)}" src="{source}">'
-        f"<span>{escape(caption)}</span></label>"
+    others = list(enumerate(arms[1:], 1))
+    template = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        title=f"{', '.join(arm.name for arm in arms)} on {entries[0].data}",
+        arms=arms,
+        measures=tables[0],
+        differences=tables[1:],
+        forests=[_forest(arms[0], arm, index) for index, arm in others],
+        seeds=list(_seeds(arms)),
+        runs=_each_run(entries),
+        curves=list(_curves(arms)),
+        images=[*(_scatter(arms[0], arm, index) for index, arm in others), _sizes(arms), _boxes(arms)],
+        examples=examples,
+        class_colours=_class_colours(arms[0]),
+        small=small,
+        all_images=_all_images(arms),
+        classes=list(_classes(arms)),
+        training=list(_training(entries)),
+        settings=list(_settings(entries)),
     )
 
 
-def _section(title: str, note: str, content: str) -> str:
-    """Return a section; nothing if it has no content."""
-    if not content:
-        return ""
-    return f"<section><h2>{title}</h2>{f'<p>{escape(note)}</p>' if note else ''}{content}</section>\n"
+def small(picture: Picture, side: int) -> Small:
+    """Shrink a picture to at most so many pixels a side."""
+    image = Image.fromarray(picture.pixels)
+    image.thumbnail((side, side), Image.Resampling.NEAREST if picture.exact else Image.Resampling.BILINEAR)
+    file, kind = io.BytesIO(), "png" if picture.exact else "jpeg"
+    image.save(file, kind, quality=80, optimize=True)
+    source = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return Small(image.width, image.height, source)
 
 
-def _grid(plots: Iterable[Plot]) -> str:
-    drawn = "".join(f"<div>{plot.svg()}</div>" for plot in plots)
-    return f'<div class="plots">{drawn}</div>' if drawn else ""
-
-
-def _tables(tables: Iterable[Table], folded: str = "") -> str:
-    shown = "".join(f'<div class="scroll">{table.html()}</div>' for table in tables)
-    return f"<details><summary>{escape(folded)}</summary>{shown}</details>" if folded else shown
-
-
-def _class_colours(arm: Arm) -> str:
-    """Return what colour each class has in the pictures, if there are several."""
+def _class_colours(arm: Arm) -> dict[str, str]:
+    """Return what colour each class has in the pictures, as CSS has it; nothing if there are none."""
     if not (names := arm.first_seed.classes):
-        return ""
-    from spatialseg.report.sheet import map_pixels
-
+        return {}
     (colours,) = map_pixels(np.arange(len(names))[None], len(names)).tolist()
-    marked = zip(names, colours, strict=True)
-    spans = (f'<span style="--c: rgb{tuple(colour)}">{escape(name)}</span>' for name, colour in marked)
-    return f'<p class="key">{"".join(spans)}</p>'
-
-
-def _example(example: Example) -> str:
-    row = "".join(map(show, example.pictures))
-    found = f'<h3>{escape(example.heading)}</h3><div class="pictures">{row}</div>'
-    if example.anatomies:
-        row = "".join(show(picture, ANATOMY_SIDE) for picture in example.anatomies)
-        found += f'<details><summary>How the scores come about</summary><div class="anatomies">{row}</div></details>'
-    return f"<div>{found}</div>"
+    return {name: f"rgb{tuple(colour)}" for name, colour in zip(names, colours, strict=True)}
 
 
 def _images(arm: Arm) -> Array:

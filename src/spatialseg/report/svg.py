@@ -111,7 +111,8 @@ class Plot:
         if not self.log:
             return _ticks(*self.x, least=float(self.whole))
         powers = range(math.floor(self.x[0]), math.ceil(self.x[1]) + 1)
-        values = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+        steps = (1, 2, 5) if len(powers) < 6 else (1,)  # so that no two stand on each other
+        values = [step * 10.0**power for power in powers for step in steps]
         return [value for value in values if self.x[0] <= math.log10(value) <= self.x[1]]
 
 
