@@ -104,6 +104,7 @@ ARGUMENTS = [
     ("--model.encoder_weights=mine", "--model.encoder_weights: expected a Literal['bundled', 'imagenet'], got mine"),
     ("--model.network_args={activation: sigmoid}", "unet has no argument 'activation'; network_args may hold:"),
     ("--model.classes=2", 'Linked "model.classes" must be given via "data.classes"'),
+    ("--model.loss=bce", "model.loss must be a list of terms, got 'bce'; write [{name: bce}]"),
     ("--model.loss=[]", "a loss needs at least one term, got none"),
     ("--model.loss=[{name: wfbb}]", "there is no loss 'wfbb', did you mean 'wfb'?"),
     ("--model.loss=[{name: os.system}]", "'os.system' must be a class derived from torch.nn.Module"),

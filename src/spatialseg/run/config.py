@@ -73,7 +73,7 @@ def listen(args: Sequence[str]) -> Said:
     """Look through a command line and its configuration files.
 
     Raises:
-        RunError: A file cannot be read; see `read_config`.
+        RunError: A file cannot be read, see `read_config`, or the loss is a name alone.
     """
     resume: str | None = None
     names: set[str] = set()
@@ -90,9 +90,11 @@ def listen(args: Sequence[str]) -> Said:
         elif match := re.match(r"--model\.(\w+)", option):
             names.add(match[1])
             if match[1] == "loss":
-                loss = "appended to, or no YAML"
+                loss = None  # appended to, or no YAML
                 with suppress(yaml.YAMLError):
                     loss = yaml.safe_load(value) if option == "--model.loss" else loss
+    if isinstance(loss, str):
+        raise RunError(f"model.loss must be a list of terms, got {loss!r}; write [{{name: {loss}}}]")
     if not isinstance(loss, list):
         return Said(resume, names)
     defaults = asdict(LossTerm(""))
