@@ -79,7 +79,7 @@ MATRIX := .venv/matrix
 test-matrix: $(STAMP) ## Run the tests on the wheel with the oldest and the newest dependencies, in environments of their own
 	@rm -rf $(MATRIX) && mkdir $(MATRIX) && touch $(MATRIX)/newest.txt
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(MATRIX) .
-	@sed -nE '/^(dependencies|train) = /,/^\]/s/^ +"([a-z-]+)(\[[a-z]+\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml | grep -vE '^($(subst $() ,|,$(strip $(ANY))))==' > $(MATRIX)/oldest.txt
+	@sed -nE '/^(dependencies|train) = /,/^\]/s/^ +"([a-z0-9-]+)(\[[a-z]+\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml | grep -vE '^($(subst $() ,|,$(strip $(ANY))))==' > $(MATRIX)/oldest.txt
 	@set -e; wheel=$$(ls $$PWD/$(MATRIX)/*.whl); for each in oldest newest; do \
 		$(PYTHON) -m venv $(MATRIX)/$$each; bin=$$PWD/$(MATRIX)/$$each/bin; \
 		install="$$bin/python -m pip install --quiet --disable-pip-version-check --constraint $(MATRIX)/$$each.txt"; \
