@@ -76,7 +76,14 @@ class CrossEntropyLoss(SegmentationLoss):
                 found = f"got {len(weights)} for logits {tuple(logits.shape)}"
                 raise ValueError(f"class_weights must be one for each class, {found}")
             weights = weights.to(logits)
-        total = F.cross_entropy(logits, target, weights, None, self.ignore_index, None, "sum", self.label_smoothing)
+        total = F.cross_entropy(
+            logits,
+            target,
+            weights,
+            ignore_index=self.ignore_index,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
         valid = self.valid(target)
         if weights is None:
             return total / valid.sum().clamp(min=1)
