@@ -11,6 +11,7 @@ go to benchmarks/results/growth.json.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from common import fit_arguments, save
+from common import RESULTS, fit_arguments, save
 from PIL import Image
 from soak import look
 
@@ -88,10 +89,11 @@ def row(folder: Path, size: int, classes: int, pairs: int, small: bool) -> dict[
 def main() -> None:
     """Run all and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=GROWTH, help="what grows; by default one after the other")
+    parser.add_argument("--only", choices=GROWTH, help="what grows, beside what is on record; by default all")
     only = parser.parse_args().only
-    record: dict[str, dict[str, dict[str, float]]] = {}
+    record = json.loads((RESULTS / "growth.json").read_text()) if only else {}
     for what in [only] if only else GROWTH:
+        record[what] = {}
         for value in GROWTH[what]:
             case = {"size": 128, "classes": 2, "pairs": 64} | {what: value}
             if what == "pairs":
@@ -100,9 +102,9 @@ def main() -> None:
                 write(Path(folder), case["pairs"], case["size"], case["classes"])
                 first, found = (row(Path(folder), **case, small=what == "pairs") for _ in range(2))
             found["first_start_seconds"] = first["start_seconds"]
-            record.setdefault(what, {})[str(value)] = found
+            record[what][str(value)] = found
             print(what, value, found, flush=True)
-    print("written to", save("growth", record))
+    print("written to", save("growth", {what: record[what] for what in GROWTH}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What stops a run at a chosen moment, as a signal, a crash or a diverging loss would."""
+"""What is put into a run: what stops it at a chosen moment, and what makes its steps comparable."""
 
 import contextlib
 import os
@@ -89,3 +89,12 @@ class KillWandb(Callback):
                     words = command.read_bytes().split(b"\0")
                     if words[0].endswith(b"wandb-core") and str(os.getpid()).encode() in words:
                         os.kill(int(command.parent.name), signal.SIGKILL)
+
+
+class Steady(Callback):
+    """Keep steps of Adam proportional to gradients that are near 0, where a rounding would turn them about."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise epsilon."""
+        for group in trainer.optimizers[0].param_groups:
+            group["eps"] = 1e-2

@@ -101,10 +101,10 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
             if not file.isprintable():  # bytes that are no UTF-8, line breaks: no list or table could hold them
                 unnamed.append(ascii((prefix / file).as_posix()))
                 continue
-            if stem(file) == file:
+            if (name := stem(file)) == file:
                 unread += [(prefix / file).as_posix()] if Path(file).suffix.lower() in NOT_READ else []
                 continue
-            name, path = f"{below}{stem(file)}", here / file
+            name, path = f"{below}{name}", here / file
             if name in found:
                 problems.append(f"two files of one name: {found[name]} and {path}; keep one")
             else:
