@@ -6,12 +6,13 @@
 A small training on scenes, with loader processes, is run until its time is over. Every few seconds memory, open files
 and the size of the run folder are noted. The memory is what the process and its loaders have written to, pages that
 they share with each other counted once; libraries are left out, for their pages seem to come and go with whatever else
-on the machine has them open. All threads allocate from one heap, for what lies free between the blocks of many moves
-by more than the bar. After the first sixth, which warms up, the memory may rise by less than 1 MB an hour (slope of
-the medians of twelve parts, by Theil and Sen), the median of open files may not be higher in the last part than in
-the first (a single look may meet a checkpoint being written), and the run folder may not come to more than 250 MB, of
-which 80 are its three checkpoints. Results go to benchmarks/results/soak.json, and what was noted to
-soak.csv, at once.
+on the machine has them open. All threads allocate from one heap, and large blocks go back when they are freed, for
+what lies free between the blocks of many moves by more than the bar. Most looks meet a step, whose tensors come and go
+and are the more often seen the slower the machine is just then; what is never given back shows where the memory is
+least. So after the first sixth, which warms up, the least memory may rise by less than 1 MB an hour (slope over twelve
+parts, by Theil and Sen; the medians are recorded beside it), and the least number of open files may not be higher in
+the last part than in the first. The run folder may not come to more than 250 MB, of which 80 are its three checkpoints.
+Results go to benchmarks/results/soak.json, and what was noted to soak.csv, at once.
 """
 
 import argparse
@@ -23,12 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from common import RESULTS, fit_arguments, save
 
 EVERY = 5  # seconds
+HEAP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}  # of glibc
 
 
 def command(runs: str, seconds: float) -> list[str]:
@@ -75,16 +78,35 @@ def size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def parts(values: list[float]) -> list[float]:
-    """Return the medians of twelve parts, which neither a peak nor a saved checkpoint moves."""
+def parts(values: list[float], of: Callable[[list[float]], float] = statistics.median) -> list[float]:
+    """Return what stands for each of twelve parts."""
     cuts = [len(values) * part // 12 for part in range(13)]
-    return [statistics.median(values[first:end]) for first, end in itertools.pairwise(cuts) if first < end]
+    return [round(of(values[first:end]), 3) for first, end in itertools.pairwise(cuts) if first < end]
 
 
 def slope(times: list[float], values: list[float]) -> float:
-    """Return the median slope between the parts."""
-    points = itertools.combinations(zip(parts(times), parts(values), strict=True), 2)
-    return statistics.median((y - x) / (t - s) for (s, x), (t, y) in points)
+    """Return the median slope between the least of the parts."""
+    points = itertools.combinations(zip(parts(times), parts(values, min), strict=True), 2)
+    return round(statistics.median((y - x) / (t - s) for (s, x), (t, y) in points), 3)
+
+
+def verdict(samples: list[tuple[float, float, float, int, float]], hours: float, epochs: int) -> dict[str, object]:
+    """Return the record of a training from its rows of the table."""
+    warm = [sample for sample in samples if samples[-1][0] / 6 < sample[0] < hours]  # then comes the test
+    times, process, memory, files, folder = map(list, zip(*warm, strict=True))
+    rise, opened = slope(times, memory), parts(files, min)
+    return {
+        "command": f"python benchmarks/soak.py --hours {hours:g}",
+        "hours": round(samples[-1][0], 3),
+        "epochs": epochs,
+        "least_memory_mb": parts(memory, min),
+        "median_memory_mb": parts(memory),
+        "memory_slope_mb_per_hour": rise,
+        "of_it_without_the_loaders": slope(times, process),
+        "open_files": [opened[0], opened[-1]],
+        "run_folder_mb": [round(folder[0], 2), round(folder[-1], 2)],
+        "sound": rise < 1 and opened[-1] <= opened[0] and folder[-1] < 250,
+    }
 
 
 def soak(hours: float, out: Path) -> bool:
@@ -93,7 +115,7 @@ def soak(hours: float, out: Path) -> bool:
         log = Path(runs, "log.txt")
         with log.open("w") as file:
             # So small a network gains nothing by more threads.
-            environment = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", **os.environ, "WANDB_MODE": "disabled"}
+            environment = {**HEAP, "OMP_NUM_THREADS": "1", **os.environ, "WANDB_MODE": "disabled"}
             training = subprocess.Popen(command(runs, hours * 3600), stdout=file, stderr=file, env=environment)
         samples: list[tuple[float, float, float, int, float]] = []
         began = time.monotonic()
@@ -109,23 +131,7 @@ def soak(hours: float, out: Path) -> bool:
         epochs = log.read_text().count("\nepoch ")
         if training.returncode:
             raise SystemExit(f"the training failed:\n{log.read_text()[-2000:]}")
-    warm = [sample for sample in samples if samples[-1][0] / 6 < sample[0] < hours]  # then comes the test
-    times, process, memory, files, folder = map(list, zip(*warm, strict=True))
-    record = {
-        "command": f"python benchmarks/soak.py --hours {hours:g}",
-        "hours": round(samples[-1][0], 3),
-        "epochs": epochs,
-        "memory_mb": [round(value, 1) for value in parts(memory)],
-        "memory_slope_mb_per_hour": round(slope(times, memory), 3),
-        "of_it_without_the_loaders": round(slope(times, process), 3),
-        "open_files": [parts(files)[0], parts(files)[-1]],
-        "run_folder_mb": [round(folder[0], 2), round(folder[-1], 2)],
-    }
-    record["sound"] = (
-        record["memory_slope_mb_per_hour"] < 1
-        and record["open_files"][1] <= record["open_files"][0]
-        and record["run_folder_mb"][1] < 250
-    )
+    record = verdict(samples, hours, epochs)
     print(record)
     print("written to", save(out, record))
     return bool(record["sound"])

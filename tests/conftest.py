@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("MPLBACKEND", "Agg")
+settings.register_profile("long", max_examples=20_000)
 torch.set_num_threads(1)  # workers of pytest-xdist share the cores; more threads each only fight over them
 
 

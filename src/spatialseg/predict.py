@@ -78,7 +78,7 @@ def find_images(inputs: Sequence[str], out: Path) -> tuple[dict[str, Path], list
                 below, unread = list_images(match)
                 problems += unread
                 for name, file in below.items():
-                    add(name, file)
+                    add(name, Path(file))
             elif stem(match.name) == match.name:
                 problems.append(f"{match}: no image, or of a format that is not read; save it as PNG")
             else:

@@ -1,18 +1,24 @@
-"""Whatever bytes a file holds, a reader returns what it promises or says what is wrong, and never anything else."""
+"""Whatever bytes a file holds, a reader returns what it promises or says what is wrong, and never anything else.
+
+`pytest tests/data/test_fuzz.py -n 0 --hypothesis-profile=long` tries for a quarter of an hour and more.
+"""
 
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from spatialseg.data import DataError, FolderPairs
 from spatialseg.data.files import read_image, read_map, read_mask
+from spatialseg.run.checkpoints import read_checkpoint
 from spatialseg.run.config import read_config
-from spatialseg.run.folder import RunError
+from spatialseg.run.folder import RunError, RunFolder
+from spatialseg.scores import Scores
 
 FORMATS = {"bmp": "L", "jpg": "RGB", "pgm": "16 bits", "png": "P", "tif": "F", "webp": "RGBA"}
 
@@ -28,6 +34,14 @@ def picture(suffix: str) -> bytes:
 
 
 SOUND = {suffix: picture(suffix) for suffix in FORMATS}
+
+
+def checkpoint() -> bytes:
+    """Return a small sound checkpoint."""
+    held = io.BytesIO()
+    settings = {"hyper_parameters": {"classes": 1}, "epoch": 0, "global_step": 1}
+    torch.save({"state_dict": {"weight": torch.ones(2)}, **settings}, held)
+    return held.getvalue()
 
 
 @st.composite
@@ -47,7 +61,7 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(data=st.data(), suffix=st.sampled_from(sorted(FORMATS)), classes=st.sampled_from([1, 3]))
 def test_images_masks_and_maps(place, data, suffix, classes):
     path = place / f"some.{suffix}"
@@ -66,7 +80,7 @@ def test_images_masks_and_maps(place, data, suffix, classes):
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(content=st.one_of(damaged(b"trainer: {max_epochs: 3}\nmodel:\n  loss: [{name: wfb}]\n"), st.binary()))
 def test_configurations(place, content):
     path = place / "some.yaml"
@@ -77,7 +91,7 @@ def test_configurations(place, content):
         assert str(path) in str(error)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None)
 @given(content=st.one_of(damaged(b"a\nb.png\n\nsub/c\n"), st.binary()))
 def test_lists(place, content):
     folder = place / "pairs"
@@ -92,3 +106,30 @@ def test_lists(place, content):
         assert "train" in str(error)
     else:
         assert {pair.name for pair in pairs} <= {"a", "b", "sub/c"}
+
+
+@settings(deadline=None)
+@given(content=st.one_of(damaged(checkpoint()), st.binary()))
+def test_checkpoints(place, content):
+    path = place / "some.ckpt"
+    path.write_bytes(content)
+    try:
+        found = read_checkpoint(path)
+    except RunError as error:
+        assert str(path) in str(error)
+    else:
+        assert found.keys() >= {"state_dict", "hyper_parameters"}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), name=st.sampled_from(["images.csv", "curves.npz", "summary.json"]))
+def test_what_a_run_left(place, data, name):
+    run = RunFolder(place)
+    Scores(["a", "b"], {"height": np.ones(2), "f": np.ones(2)}, {"curve": np.ones((2, 3))}).save(run.path)
+    run.write_summary({"experiment": "some", "finished": True})
+    path = run.path / name
+    path.write_bytes(data.draw(st.one_of(damaged(path.read_bytes()), st.binary())))
+    try:
+        run.read_summary(), run.scores()
+    except ValueError as error:
+        assert str(run) in str(error)

@@ -112,7 +112,7 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], what: str) -> li
         return list(results)
 
 
-def fingerprint(paths: Iterable[Path], what: str) -> str:
+def fingerprint(paths: Iterable[str], what: str) -> str:
     """Return a digest of the names, sizes and modification times of files."""
     here = os.getcwd()
 
@@ -123,5 +123,5 @@ def fingerprint(paths: Iterable[Path], what: str) -> str:
             return f"{os.path.join(here, path)}\0missing"
         return f"{os.path.join(here, path)}\0{status.st_size}\0{status.st_mtime_ns}"
 
-    text = "\0".join([f"{CHECK_VERSION} {what}", *map(state, map(str, paths))])
+    text = "\0".join([f"{CHECK_VERSION} {what}", *map(state, paths)])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -25,11 +25,11 @@ Array = NDArray[Any]
 
 
 class Pair(NamedTuple):
-    """An image file and its mask file."""
+    """An image file and its mask file; as text, because a million paths take seconds and hundreds of megabytes."""
 
     name: str
-    image: Path
-    mask: Path
+    image: str
+    mask: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Stored:
         return self.name
 
 
-File = Path | Stored
+File = str | Path | Stored
 
 
 def find_root(root: str | Path) -> Path:
@@ -83,18 +83,17 @@ def stem(name: str) -> str:
     return base if suffix.lower() in SUFFIXES else name
 
 
-def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return the image files below a folder by their path without suffix, sorted, and the problems met.
+def list_images(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the image files below a folder by their path in it without suffix, sorted, and the problems met.
 
     Hidden files and files that are no images are passed over; images of a format that is not read are a problem.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     problems, unread, unnamed = [], [], []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        here = Path(parent)
-        prefix = here.relative_to(folder)
-        below = "" if here == folder else f"{prefix.as_posix()}/"
+        prefix = Path(parent).relative_to(folder)
+        below = "" if prefix == Path() else f"{prefix.as_posix()}/"
         for file in sorted(files):
             if file.startswith("."):
                 continue
@@ -104,7 +103,7 @@ def list_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
             if (name := stem(file)) == file:
                 unread += [(prefix / file).as_posix()] if Path(file).suffix.lower() in NOT_READ else []
                 continue
-            name, path = f"{below}{name}", here / file
+            name, path = f"{below}{name}", os.path.join(parent, file)
             if name in found:
                 problems.append(f"two files of one name: {found[name]} and {path}; keep one")
             else:
@@ -132,7 +131,7 @@ def orientation(image: Image.Image) -> int:
 def _open(path: File) -> Image.Image:
     """Open and fully decode an image file, turned as its EXIF orientation says."""
     try:
-        if (len(path.content) if isinstance(path, Stored) else path.stat().st_size) == 0:
+        if (len(path.content) if isinstance(path, Stored) else os.stat(path).st_size) == 0:
             raise DataError(f"{path}: the file is empty (0 bytes)")
         with Image.open(io.BytesIO(path.content) if isinstance(path, Stored) else path) as image:
             image.load()
@@ -179,7 +178,7 @@ def read_mask(path: File, classes: int, threshold: int = 127) -> Array:
         DataError: If the file cannot be read, or holds other values; names the file and the values.
     """
     image = _open(path)
-    lossy = path.suffix.lower() in {".jpg", ".jpeg"}
+    lossy = (path if isinstance(path, Stored) else Path(path)).suffix.lower() in {".jpg", ".jpeg"}
     if image.mode == "P":
         values = np.array(image)
         palette = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)

@@ -40,9 +40,9 @@ class Files:
         found, problems = list_images(self.folder)
         begin, end = len(self.prefix), len(self.suffix)
         here = {
-            name[begin : len(name) - end]: path
+            name[begin : len(name) - end]: Path(path)
             for name, path in found.items()
-            if path.parent == self.folder
+            if "/" not in name
             and name.startswith(self.prefix)
             and name.endswith(self.suffix)
             and len(name) > begin + end

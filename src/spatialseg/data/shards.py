@@ -111,7 +111,7 @@ def write_shards(source: FolderPairs, root: str | Path, megabytes: int = 64) -> 
             raise DataError(f"{folder} exists; shards are written to a new folder")
         writer = make(str(folder), chunk_bytes=megabytes * 1_000_000)
         for index, pair in enumerate(source.pairs(split)):
-            paths = {part: getattr(pair, part) for part in PARTS}
+            paths = {part: Path(getattr(pair, part)) for part in PARTS}
             names = {part: path.name for part, path in paths.items()}
             files = {f"{part}_file": path.read_bytes() for part, path in paths.items()}
             writer[index] = {"name": pair.name, **names, **files}

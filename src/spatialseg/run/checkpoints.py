@@ -28,10 +28,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         RunError: The file is missing, damaged, or no checkpoint of this package.
     """
-    if Path(path).is_file() and not zipfile.is_zipfile(path):
-        raise RunError(f"{path} is damaged, or no checkpoint: it is no whole archive")
     try:
+        if Path(path).is_file() and not zipfile.is_zipfile(path):
+            raise RunError(f"{path} is damaged, or no checkpoint: it is no whole archive")
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RunError:
+        raise
     except FileNotFoundError:
         raise RunError(f"there is no checkpoint {str(path)!r}; give the path of one, or of a run folder") from None
     except pickle.UnpicklingError as error:
@@ -41,7 +43,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             "it could run code when loaded, so nothing was loaded; take a checkpoint that this package wrote"
         ) from error
     except Exception as error:  # a damaged file fails in many ways
-        raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise RunError(f"{path} is damaged: {(str(error) or type(error).__name__).splitlines()[0]}") from error
     missing = {"state_dict", "hyper_parameters", "epoch", "global_step"} - set(found if isinstance(found, dict) else ())
     if missing:
         raise RunError(f"{path} is no checkpoint of this package: it lacks {', '.join(sorted(missing))}")
