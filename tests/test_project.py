@@ -114,9 +114,9 @@ def test_readme_and_experiments_quote_the_records():
 
 def figure_rows() -> list[str]:
     """Write the README's table of figures from the records of the benchmarks."""
-    measures, losses, fidelity = (
+    measures, losses, fidelity, train, growth, soak = (
         json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-        for name in ("measures", "losses", "fidelity_ecssd")
+        for name in ("measures", "losses", "fidelity_ecssd", "train", "growth", "soak")
     )
     ratios = {record["name"]: record.get("ratio") for record in measures["records"]}
     weighted, adaptive = losses["weighted_f"], losses["locally_adaptive"]
@@ -149,6 +149,19 @@ def figure_rows() -> list[str]:
         (
             "1 − `wfb` against the exact measure, 300 photographs × 6 stages of a training",
             f"{local['mean_difference']:.4f} apart on average, Kendall's τ {local['tau_images']:.3f}",
+        ),
+        (
+            "a training, beside a bare loop of PyTorch; its loader by itself",
+            f"{train['share_of_the_bare_loops_speed']['median']:.2f}× as fast; "
+            f"{train['images_per_second']['ratio']:.0f}× what training takes",
+        ),
+        (
+            "from the command to the first step, with 1000 and 100,000 pairs, checked before",
+            f"{growth['pairs']['1000']['start_seconds']} s, {growth['pairs']['100000']['start_seconds']} s",
+        ),
+        (
+            "memory that a training does not give back",
+            f"{soak['memory_slope_mb_per_hour']:+.1f} MB an hour, over {soak['hours']:.1f} hours",
         ),
     ]
     return [f"| {what} | {figure} |" for what, figure in rows]
