@@ -1,8 +1,11 @@
 """The command line: `python -m spatialseg COMMAND ...`."""
 
+import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from spatialseg.extras import how_to_install
 from spatialseg.hints import did_you_mean
@@ -41,6 +44,10 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"spatialseg: there is no command {command!r}{hint}\n\n{_overview()}", file=sys.stderr)
         sys.exit(2)
     module = COMMANDS[command][0]
+    if module == "run.cli" and busy_cores() > 0.5:
+        # Threads of GNU OpenMP wait for each other by spinning. When one has to wait for a core that others use, that
+        # costs several times the work. This is for how long they spin where the library knows of too few cores itself.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         # One module runs all the commands that go through Lightning, which has to know which.
         import_module(f"spatialseg.{module}").main([command, *rest] if module == "run.cli" else rest)
@@ -49,6 +56,22 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         print(f"spatialseg {command}: {advice}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def busy_cores(seconds: float = 0.1) -> float:
+    """Return how many cores other processes keep busy, by what Linux counts in that time; elsewhere 0."""
+
+    def count() -> tuple[int, int]:
+        times = [int(ticks) for ticks in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+        return sum(times), times[3] + times[4]  # idle, or waiting for a disk
+
+    try:
+        before, idle = count()
+        time.sleep(seconds)
+        after, still_idle = count()
+    except (OSError, ValueError):
+        return 0.0
+    return (os.cpu_count() or 1) * (1 - (still_idle - idle) / max(1, after - before))
 
 
 def _overview() -> str:

@@ -4,6 +4,7 @@ A table is a YAML file of `experiments/tables/`: arms × data sets × seeds. Wha
 `experiments/results/<table>/<data>/<arm>/seed<k>/` and never trained again.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -213,16 +214,22 @@ def runs_of(specs: Sequence[TableSpec]) -> list[EvidenceRun]:
 
 
 class Running:
-    """The trainings that run now. What asks this process to stop is passed on to them, and no other one begins."""
+    """The trainings that run now. What asks this process to stop is passed on to them, and no other one begins.
 
-    def __init__(self) -> None:
+    Args:
+        jobs: How many run at a time; they share the cores.
+    """
+
+    def __init__(self, jobs: int) -> None:
         self.signum = 0
+        self._environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
         self._trainings: set[subprocess.Popen[bytes]] = set()
 
     def run(self, command: Sequence[str], output: IO[str]) -> int:
         """Run a training to its end, and return its status."""
         # In a session of its own a terminal does not reach it: a second Ctrl-C would stop it without a checkpoint.
-        with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True) as training:
+        options: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT, "env": self._environment}
+        with subprocess.Popen(command, start_new_session=True, **options) as training:
             self._trainings.add(training)
             if self.signum:  # it came meanwhile
                 training.send_signal(self.signum)
@@ -256,7 +263,7 @@ def make(specs: Sequence[TableSpec], runs: Path, limit: int | None = None, jobs:
     print(f"{', '.join(spec.name for spec in specs)}: {len(missing)} of {len(wanted)} runs are missing", flush=True)
     missing, made = missing[:limit], 0
     start = time.monotonic()
-    running = Running()
+    running = Running(jobs)
     rates: dict[tuple[str, str, str], list[Future[None]]] = {}
 
     def make_and_tell(run: EvidenceRun, before: Sequence[Future[None]]) -> None:

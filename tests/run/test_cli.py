@@ -1,8 +1,11 @@
 """Commands of a run, from arguments to what lies in its folder."""
 
 import csv
+import os
+import subprocess
 import sys
 from functools import partialmethod
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from small_runs import EXPERIMENTS, SEMANTIC, configs, fit, runs_below
 
-from spatialseg.cli import COMMANDS, main
+from spatialseg.cli import COMMANDS, busy_cores, main
 from spatialseg.data import ProceduralScenes
 from spatialseg.functional import weighted_f_measure
 from spatialseg.run import callbacks
@@ -242,6 +245,17 @@ def test_help_and_unknown_commands(capsys, monkeypatch):
     assert all(f"  {command} " in shown for command in COMMANDS)
     with pytest.raises(SystemExit, match="2"):
         main(["fitt"])
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux counts there")
+def test_other_work_is_seen_and_threads_spin_less(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        assert busy_cores(0.5) > 0.5
+        with pytest.raises(SystemExit):
+            main(["fit", "--config", str(tmp_path / "none.yaml")])
+        other.kill()
+    assert os.environ.pop("GOMP_SPINCOUNT") == "1000"
 
 
 def test_a_non_finite_loss_stops_with_the_file_names_and_keeps_the_last_checkpoint(small, tmp_path, capsys):
