@@ -44,10 +44,10 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"spatialseg: there is no command {command!r}{hint}\n\n{_overview()}", file=sys.stderr)
         sys.exit(2)
     module = COMMANDS[command][0]
-    if module == "run.cli" and busy_cores() > 0.5:
+    if module == "run.cli" and "GOMP_SPINCOUNT" not in os.environ and busy_cores() > 0.5:
         # Threads of GNU OpenMP wait for each other by spinning. When one has to wait for a core that others use, that
         # costs several times the work. This is for how long they spin where the library knows of too few cores itself.
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ["GOMP_SPINCOUNT"] = "1000"
     try:
         # One module runs all the commands that go through Lightning, which has to know which.
         import_module(f"spatialseg.{module}").main([command, *rest] if module == "run.cli" else rest)

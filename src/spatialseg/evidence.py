@@ -217,19 +217,21 @@ class Running:
     """The trainings that run now. What asks this process to stop is passed on to them, and no other one begins.
 
     Args:
-        jobs: How many run at a time; they share the cores.
+        jobs: How many run at a time; several share the cores.
     """
 
     def __init__(self, jobs: int) -> None:
         self.signum = 0
-        self._environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+        share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
+        self._environment = {**share, **os.environ}
         self._trainings: set[subprocess.Popen[bytes]] = set()
 
     def run(self, command: Sequence[str], output: IO[str]) -> int:
         """Run a training to its end, and return its status."""
         # In a session of its own a terminal does not reach it: a second Ctrl-C would stop it without a checkpoint.
-        options: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT, "env": self._environment}
-        with subprocess.Popen(command, start_new_session=True, **options) as training:
+        with subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=self._environment, start_new_session=True
+        ) as training:
             self._trainings.add(training)
             if self.signum:  # it came meanwhile
                 training.send_signal(self.signum)

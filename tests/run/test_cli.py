@@ -251,10 +251,12 @@ def test_help_and_unknown_commands(capsys, monkeypatch):
 def test_other_work_is_seen_and_threads_spin_less(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
-        assert busy_cores(0.5) > 0.5
-        with pytest.raises(SystemExit):
-            main(["fit", "--config", str(tmp_path / "none.yaml")])
-        other.kill()
+        try:
+            assert busy_cores(0.5) > 0.5
+            with pytest.raises(SystemExit):
+                main(["fit", "--config", str(tmp_path / "none.yaml")])
+        finally:
+            other.kill()
     assert os.environ.pop("GOMP_SPINCOUNT") == "1000"
 
 

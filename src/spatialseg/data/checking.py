@@ -114,14 +114,13 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T], what: str) -> li
 
 def fingerprint(paths: Iterable[str], what: str) -> str:
     """Return a digest of the names, sizes and modification times of files."""
+    digest = hashlib.blake2b(f"{CHECK_VERSION} {what}".encode(), digest_size=16)
     here = os.getcwd()
-
-    def state(path: str) -> str:
+    for path in paths:
         try:
             status = os.stat(path)
+            state = f"{status.st_size}\0{status.st_mtime_ns}"
         except OSError:
-            return f"{os.path.join(here, path)}\0missing"
-        return f"{os.path.join(here, path)}\0{status.st_size}\0{status.st_mtime_ns}"
-
-    text = "\0".join([f"{CHECK_VERSION} {what}", *map(state, paths)])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            state = "missing"
+        digest.update(f"\0{os.path.join(here, path)}\0{state}".encode())
+    return digest.hexdigest()
