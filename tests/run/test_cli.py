@@ -2,6 +2,7 @@
 
 import csv
 import os
+import platform
 import subprocess
 import sys
 from functools import partialmethod
@@ -258,6 +259,29 @@ def test_other_work_is_seen_and_threads_spin_less(tmp_path, monkeypatch, capsys)
         finally:
             other.kill()
     assert os.environ.pop("GOMP_SPINCOUNT") == "1000"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_freed_memory_is_kept_for_the_next_tensor_unless_the_user_says_otherwise():
+    count = """
+import resource
+from spatialseg.cli import main
+main(["--help"])
+b"x" * (64 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+b"x" * (64 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+    def faults(**variables):
+        environment = others | variables
+        said = subprocess.run(
+            [sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True
+        )
+        return int(said.stdout.split()[-1])
+
+    assert faults() * 10 < faults(MALLOC_TOP_PAD_="131072")  # 16,384 pages of 4 KB, or 32 of 2 MB
 
 
 def test_a_non_finite_loss_stops_with_the_file_names_and_keeps_the_last_checkpoint(small, tmp_path, capsys):
