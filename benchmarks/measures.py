@@ -7,7 +7,7 @@ Every ratio is taken in this one process: both sides are warmed up, then run in 
 says otherwise. What runs on one thread is timed in CPU time, which other processes disturb less, the rest in wall time.
 Reported are median and interquartile range of at least 20 repeats (3 for whole folders of files). Results go to
 benchmarks/results/measures.json, with the load of the machine: a ratio taken while other processes ran is worth less,
-that of two threads to one nothing.
+that of two threads to one nothing. Without files of yours they are scenes drawn here, and go to measures_drawn.json.
 """
 
 import argparse
@@ -275,7 +275,8 @@ def main() -> None:
         "versions": {name: version(name) for name in ("numpy", "pysodmetrics", "scipy")},
         "records": records,
     }
-    print(f"Written to {save('measures', result)}; other processes took {load:.1f} CPUs when it started")
+    written = save("measures" if options.pred else "measures_drawn", result)
+    print(f"Written to {written}; other processes took {load:.1f} CPUs when it started")
 
 
 if __name__ == "__main__":
