@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.ndimage import distance_transform_edt
 
 import spatialseg
 from spatialseg import evidence
@@ -347,21 +348,35 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
         ("benchmarks/results/networks.json", {"arms": sizes}),
         ("experiments/results/rescored/ranking.json", run),
         ("experiments/results/rescored/filter.json", {"x/d/seed0": {"as it is": figures, "filtered": figures}}),
+        ("experiments/results/rescored/mistakes.json", {"x/d/seed0": {"missed": {"from 1 px": 0.2}}}),
     ):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(record))
     drawn = {path.name for path in figures_of(read_records())}
     assert drawn == {"dots.png", "reliability.png", "networks.png", "labels.png", "curves.png"}
-    own = {"networks/shapes/sizes", "rescored/ranking", "rescored/filter", "windows/rates"}
+    own = {"networks/shapes/sizes", "rescored/ranking", "rescored/filter", "rescored/mistakes", "windows/rates"}
     assert own <= tables_of(read_records()).keys()
 
 
-def test_a_network_is_scored_again_on_sloppy_masks(tmp_path):
+def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are(tmp_path):
     rescore = script("rescore")
     run = make_run(tmp_path)
     data = yaml.safe_load(run.config.read_text())
     few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 2, "val": 2, "test": 3}}
     run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": few}}))
+    shares = dict(rescore.by_distance(run))
+    wrong, pixels = dict.fromkeys(shares, 0), dict.fromkeys(shares, 0)
+    for sample, probability in rescore.predict(run, rescore.source_of(run), "val"):
+        mask = sample["mask"].numpy() == 1
+        distance = np.where(mask, distance_transform_edt(mask), distance_transform_edt(~mask))
+        band = (distance >= 4) & (distance < 8)
+        errors = (probability >= run.read_summary()["cut"]) != mask
+        for kind, region in zip(shares, (mask, ~mask), strict=True):
+            pixels[kind] += (region & band).sum()
+            wrong[kind] += (errors & region & band).sum()
+    for kind, by_band in shares.items():
+        assert pixels[kind] > 0
+        assert by_band["from 4 px"] == pytest.approx(wrong[kind] / pixels[kind])
     found = dict(rescore.on_sloppy_masks(run))
     samples = rescore.source_of(run).dataset("test")
     model = spatialseg.load(run.path)

@@ -35,6 +35,7 @@ class Records(NamedTuple):
     """Of the arms of `networks`; this and the others are empty where their script has not run yet."""
     ranking: Record
     filtered: Record
+    mistakes: Record
 
 
 def read_arms(folder: Path, names: Iterable[str]) -> dict[str, Arm]:
@@ -72,7 +73,7 @@ def read_records() -> Records:
         if runs:
             titled = replace(spec, title=f"{spec.title}: validation images, one seed")
             validated.append((titled, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
-    files = (NETWORKS, RESCORED / "ranking.json", RESCORED / "filter.json")
+    files = (NETWORKS, *(RESCORED / f"{what}.json" for what in ("ranking", "filter", "mistakes")))
     return Records(trained, validated, *(json.loads(path.read_text()) if path.is_file() else {} for path in files))
 
 
@@ -93,6 +94,8 @@ def tables_of(records: Records) -> dict[str, Table]:
         tables["rescored/ranking"] = report.ranking_table(records.ranking)
     if records.filtered:
         tables["rescored/filter"] = report.filter_table(records.filtered)
+    if records.mistakes:
+        tables["rescored/mistakes"] = report.mistakes_table(records.mistakes)
     return tables
 
 

@@ -296,18 +296,35 @@ def filter_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     Args:
         record: Of each run, `<experiment>/<data>/seed<k>`, its figures by way.
     """
-    measures, ways = available_measures(further=True), list(next(iter(record.values())))
-    shown = [measures[name] for name in SHOWN if name in record[next(iter(record))][ways[0]]]
+    measures = available_measures(further=True)
+    shown = [measures[name] for name in SHOWN if name in next(iter(next(iter(record.values())).values()))]
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "maps"), *columns_of(shown, 3)]
+    return Table(columns, _means_over_seeds(record))
+
+
+def mistakes_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
+    """Return the table of mistakes by their distance to the contour, means over the seeds of each experiment.
+
+    Args:
+        record: Of each run, `<experiment>/<data>/seed<k>`, the shares of wrong pixels by kind and band.
+    """
+    columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "pixels")]
+    bands = next(iter(next(iter(record.values())).values()))
+    columns += [Column(band, band, "lower", 3) for band in bands]
+    return Table(columns, sorted(_means_over_seeds(record), key=lambda row: str(row["way"])))
+
+
+def _means_over_seeds(record: Mapping[str, Mapping[str, Figures]]) -> list[dict[str, Cell]]:
+    """Return a row of means for each experiment and way of what was found of its runs."""
     experiments: dict[str, list[Mapping[str, Figures]]] = {}
     for run, each in record.items():
         experiments.setdefault(run.rpartition("/")[0], []).append(each)
     rows: list[dict[str, Cell]] = []
     for name, runs in experiments.items():
-        for way in ways:
-            means = {measure.name: float(np.mean([run[way][measure.name] for run in runs])) for measure in shown}
+        for way, figures in runs[0].items():
+            means = {figure: float(np.mean([run[way][figure] for run in runs])) for figure in figures}
             rows.append({"run": name, "seeds": len(runs), "way": way, **means})
-    return Table(columns, rows)
+    return rows
 
 
 def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figure:
