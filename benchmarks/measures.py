@@ -258,7 +258,8 @@ def main() -> None:
     records = against_pysodmetrics(options.repeats)
     records += as_training_gives(options.repeats, options.pred, options.gt)
     records.append(over_threads(options.repeats))
-    if options.pred and options.gt:
+    own_files = options.pred and options.gt
+    if own_files:
         records += on_files(options.pred, options.gt)
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -270,12 +271,12 @@ def main() -> None:
             records += on_files(Path(folder) / "maps", Path(folder) / "masks")
     records.append(beside_a_network(options.repeats))
     result = {
-        "command": "python benchmarks/measures.py" + (" --pred MAPS --gt MASKS" if options.pred else ""),
+        "command": "python benchmarks/measures.py" + (" --pred MAPS --gt MASKS" if own_files else ""),
         "load_at_start": load,
         "versions": {name: version(name) for name in ("numpy", "pysodmetrics", "scipy")},
         "records": records,
     }
-    written = save("measures" if options.pred else "measures_drawn", result)
+    written = save("measures" if own_files else "measures_drawn", result)
     print(f"Written to {written}; other processes took {load:.1f} CPUs when it started")
 
 

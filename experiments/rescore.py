@@ -105,17 +105,18 @@ def by_distance(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
     Masks are cut where the run cuts its own.
     """
     cut = run.read_summary()["cut"]
-    pixels, wrong = (np.zeros((2, len(BANDS) + 1)) for _ in range(2))
+    pixels, wrong = (np.zeros((2, len(BANDS))) for _ in range(2))
     for sample, probability in predict(run, source_of(run), "val"):
         mask = sample["mask"].as_subclass(Tensor)
         found = torch.from_numpy(probability) >= cut
-        for place, region in enumerate((mask == 1, mask == 0)):
-            distance = distance_to_foreground(~region[None])[0][region].numpy()
-            band = np.searchsorted(BANDS, distance, side="right")
-            pixels[place] += np.bincount(band, minlength=len(BANDS) + 1)
-            wrong[place] += np.bincount(band, (found != (mask == 1))[region].numpy(), minlength=len(BANDS) + 1)
+        sides = mask == 1, mask == 0
+        for place, (region, other, mistaken) in enumerate(zip(sides, sides[::-1], (~found, found), strict=True)):
+            distance = distance_to_foreground(other[None])[0][region].numpy()
+            band = np.searchsorted(BANDS, distance, side="right") - 1
+            pixels[place] += np.bincount(band, minlength=len(BANDS))
+            wrong[place] += np.bincount(band, mistaken[region].numpy(), minlength=len(BANDS))
     for kind, shares in zip(("missed", "falsely found"), wrong / pixels.clip(1), strict=True):
-        yield kind, {f"from {start} px": float(share) for start, share in zip(BANDS, shares[1:], strict=True)}
+        yield kind, {f"from {start} px": float(share) for start, share in zip(BANDS, shares, strict=True)}
 
 
 def grid() -> Iterator[tuple[int, float]]:

@@ -80,8 +80,8 @@ def busy_cores(seconds: float = 0.1) -> float:
 def _keep_freed_memory() -> None:
     """Have glibc hold on to freed memory, so that the next step's tensors need no new pages; elsewhere do nothing.
 
-    By default every tensor of some size is mapped and unmapped anew, and the kernel clears its pages each time: a fifth
-    of a training step on a CPU. The variables by which a user sets the same have the last word.
+    By default every tensor of more than 32 MB is mapped and unmapped anew, and the kernel clears its pages each time.
+    Where any of glibc's own variables `MALLOC_...` is set, nothing is done.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return

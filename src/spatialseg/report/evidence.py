@@ -296,10 +296,10 @@ def filter_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     Args:
         record: Of each run, `<experiment>/<data>/seed<k>`, its figures by way.
     """
-    measures = available_measures(further=True)
-    shown = [measures[name] for name in SHOWN if name in next(iter(next(iter(record.values())).values()))]
+    measures, rows = available_measures(further=True), _means_over_seeds(record)
+    shown = [measures[name] for name in SHOWN if name in rows[0]]
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "maps"), *columns_of(shown, 3)]
-    return Table(columns, _means_over_seeds(record))
+    return Table(columns, rows)
 
 
 def mistakes_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
