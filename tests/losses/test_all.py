@@ -42,6 +42,7 @@ OPTIONS = [
     ),
     *(("lal", channels, {"window": 5, "stride": 3, "k": 2.5}) for channels in (1, 3)),
     *(("lal", channels, {"window": 5, "weights": "gaussian", "sigma": 2.0}) for channels in (1, 3)),
+    *(("lal", 3, {"class_weights": [2.0, 0.0, 0.5], "groups": groups, "k": 2.0}) for groups in ("centre", "all")),
 ]
 
 

@@ -14,12 +14,16 @@ from spatialseg.losses.lal import LocallyAdaptiveLoss, minkowski_mean
 from .batches import batch
 
 
-def direct(logits, target, window, stride, k, merge, weights, sigma):
+def minkowski(costs, factors, k):
+    return np.average(np.array(costs) ** k, weights=factors) ** (1 / k) if sum(factors) else 0.0
+
+
+def direct(logits, target, window, stride, k, merge, weights, sigma, class_weights):
     """Visit every neighbour of every centre."""
     x, y = logits.numpy(), target.numpy()
     if x.shape[1] == 1:
         x = np.concatenate([np.zeros_like(x), x], axis=1)
-    costs = []
+    costs, factors = [], []
     for n, row, column in np.ndindex(*y.shape):
         if row % stride or column % stride or y[n, row, column] == 255:
             continue
@@ -34,15 +38,16 @@ def direct(logits, target, window, stride, k, merge, weights, sigma):
         mean = np.average(vectors, axis=0, weights=masses)
         merged = mean if merge == "probabilities" else np.exp(mean) / np.exp(mean).sum()
         costs.append(-math.log(merged[y[n, row, column]]))
-    return np.mean(np.array(costs) ** k) ** (1 / k)
+        factors.append(class_weights[y[n, row, column]])
+    return minkowski(costs, factors, k)
 
 
-def direct_of_all(logits, target, window, stride, k, merge, weights, sigma):
+def direct_of_all(logits, target, window, stride, k, merge, weights, sigma, class_weights):
     """Visit every category of every window."""
     x, y = logits.numpy(), target.numpy()
     if x.shape[1] == 1:
         x = np.concatenate([np.zeros_like(x), x], axis=1)
-    costs = []
+    costs, factors = [], []
     for n, row, column in np.ndindex(*y.shape):
         if row % stride or column % stride:
             continue
@@ -58,18 +63,24 @@ def direct_of_all(logits, target, window, stride, k, merge, weights, sigma):
             mean = np.average(vectors, axis=0, weights=masses[labels == category])
             merged = mean if merge == "probabilities" else np.exp(mean) / np.exp(mean).sum()
             costs.append(-math.log(merged[category]))
-    return np.mean(np.array(costs) ** k) ** (1 / k)
+            factors.append(class_weights[category])
+    return minkowski(costs, factors, k)
+
+
+CLASS_WEIGHTS = st.sampled_from([None, [0.2, 3.0, 1.5], [1e-3, 0.0, 2e-3]])
 
 
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from([1, 3]), st.sampled_from([1, 3, 5]), st.integers(1, 5), st.sampled_from([1.0, 2.5, 5.0]),
-    st.sampled_from(["logits", "probabilities"]), st.sampled_from(["uniform", "gaussian"]), st.integers(0, 10**6),
+    st.sampled_from(["logits", "probabilities"]), st.sampled_from(["uniform", "gaussian"]), CLASS_WEIGHTS,
+    st.integers(0, 10**6),
 )  # fmt: skip
-def test_all_groups_equal_a_direct_loop(channels, window, stride, k, merge, weights, seed):
+def test_all_groups_equal_a_direct_loop(channels, window, stride, k, merge, weights, class_weights, seed):
     logits, target = batch(channels, (2, 7, 6), seed=seed)
-    loss = LocallyAdaptiveLoss(window, stride, k, merge, weights, sigma=1.2, groups="all")
-    expected = direct_of_all(logits, target, window, stride, k, merge, weights, 1.2)
+    class_weights = class_weights and class_weights[: max(channels, 2)]
+    loss = LocallyAdaptiveLoss(window, stride, k, merge, weights, 1.2, groups="all", class_weights=class_weights)
+    expected = direct_of_all(logits, target, window, stride, k, merge, weights, 1.2, class_weights or [1.0] * 3)
     assert loss(logits, target).item() == pytest.approx(expected)
 
 
@@ -84,12 +95,14 @@ def test_gradcheck_of_all_groups(channels, merge):
 @settings(deadline=None, max_examples=30)
 @given(
     st.sampled_from([1, 3]), st.sampled_from([1, 3, 5]), st.integers(1, 3), st.sampled_from([1.0, 2.5, 5.0]),
-    st.sampled_from(["logits", "probabilities"]), st.sampled_from(["uniform", "gaussian"]), st.integers(0, 10**6),
+    st.sampled_from(["logits", "probabilities"]), st.sampled_from(["uniform", "gaussian"]), CLASS_WEIGHTS,
+    st.integers(0, 10**6),
 )  # fmt: skip
-def test_equals_a_direct_loop(channels, window, stride, k, merge, weights, seed):
+def test_equals_a_direct_loop(channels, window, stride, k, merge, weights, class_weights, seed):
     logits, target = batch(channels, (2, 7, 6), seed=seed)
-    loss = LocallyAdaptiveLoss(window=window, stride=stride, k=k, merge=merge, weights=weights, sigma=1.2)
-    expected = direct(logits, target, window, stride, k, merge, weights, 1.2)
+    class_weights = class_weights and class_weights[: max(channels, 2)]
+    loss = LocallyAdaptiveLoss(window, stride, k, merge, weights, 1.2, class_weights=class_weights)
+    expected = direct(logits, target, window, stride, k, merge, weights, 1.2, class_weights or [1.0] * 3)
     assert loss(logits, target).item() == pytest.approx(expected)
 
 
@@ -99,6 +112,12 @@ def test_smallest_window_is_cross_entropy(merge, groups):
     logits, target = batch(3)
     loss = LocallyAdaptiveLoss(window=1, stride=1, k=1.0, merge=merge, groups=groups)
     torch.testing.assert_close(loss(logits, target), F.cross_entropy(logits, target, ignore_index=255))
+    weights = [0.25, 3.0, 0.0]
+    weighted = LocallyAdaptiveLoss(1, 1, 1.0, merge, groups=groups, class_weights=weights)
+    expected = F.cross_entropy(logits, target, logits.new_tensor(weights), ignore_index=255)
+    torch.testing.assert_close(weighted(logits, target), expected)
+    with pytest.raises(ValueError, match="one for each class, got 3 for 2 classes"):
+        weighted(logits[:2, :1], (target[:2] == 1).long())
     logits, target = batch(1, ignored=False)
     expected = F.binary_cross_entropy_with_logits(logits[:, 0], target.double())
     torch.testing.assert_close(loss(logits, target), expected)

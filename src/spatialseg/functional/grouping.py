@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spatialseg import kernels
-from spatialseg.functional.dispatch import Floats, gathered, operator, per_image
+from spatialseg.functional.dispatch import Floats, operator, per_image
 from spatialseg.functional.one_vs_rest import one_vs_rest
 from spatialseg.functional.pooling import Pooling, add_spread_by_tensors, as_window, checked, pool_by_tensors
 
@@ -30,12 +29,12 @@ def grouped_cross_entropy(logits: Tensor, labels: Tensor, pooling: Pooling) -> t
         pooling: See `selective_pooling`, as for what is raised.
 
     Returns:
-        The costs, shape (N, C, ⌈H / stride⌉, ⌈W / stride⌉), 0 where a category is absent, and the number of those
-        present, a scalar. Differentiable in `logits`, once.
+        The costs, shape (N, C, ⌈H / stride⌉, ⌈W / stride⌉), 0 where a category is absent, and the number of
+        windows with each category, shape (C,), integer. Differentiable in `logits`, once.
     """
     weights, stride, ignore_index = checked(logits, labels, pooling)
-    costs, count = _GroupCosts.apply(logits, _without(labels, ignore_index), weights, stride)
-    return costs, count
+    costs, counts = _GroupCosts.apply(logits, _without(labels, ignore_index), weights, stride)
+    return costs, counts
 
 
 def grouped_likelihood(likelihood: Tensor, labels: Tensor, classes: int, pooling: Pooling) -> tuple[Tensor, Tensor]:
@@ -65,11 +64,11 @@ class _GroupCosts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, *options: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
         costs, counts = _costs(logits, labels, *options)
-        count = counts.sum()
-        ctx.mark_non_differentiable(count)
+        counts = counts.sum(dim=0)
+        ctx.mark_non_differentiable(counts)
         ctx.save_for_backward(logits, labels)
         ctx.options = options
-        return costs, count
+        return costs, counts
 
     @staticmethod
     @once_differentiable
@@ -92,20 +91,21 @@ def _merged(logits: Tensor, labels: Tensor, weights: Floats, stride: int) -> Ite
 
 
 def _costs_by_tensors(logits: Tensor, labels: Tensor, weights: Floats, stride: int) -> tuple[Tensor, Tensor]:
-    """Return the costs and the number of categories present in the windows of each image, (N,)."""
-    costs, counts = [], labels.new_zeros(len(labels), dtype=torch.int64)
+    """Return the costs and the number of windows with each category in each image, (N, C)."""
+    costs, counts = [], []
     for category, (_, means, inverse) in enumerate(_merged(logits, labels, weights, stride)):
         present = inverse[:, 0] > 0
         costs.append((means.logsumexp(dim=1) - means[:, category]).where(present, 0))
-        counts += present.sum(dim=(1, 2))
-    return torch.stack(costs, dim=1), counts
+        counts.append(present.sum(dim=(1, 2)))
+    return torch.stack(costs, dim=1), torch.stack(counts, dim=1)
 
 
 def _costs_by_kernel(logits: Tensor, labels: Tensor, weights: Floats, stride: int) -> tuple[Tensor, Tensor]:
     costs = logits.new_empty(*logits.shape[:2], *labels[:, ::stride, ::stride].shape[1:])
+    counts = labels.new_empty(logits.shape[:2], dtype=torch.int64)
     window = as_window(weights, logits)
-    counts = per_image(kernels.grouping.group_costs, logits.movedim(1, -1), labels, window, stride, costs)
-    return costs, gathered(counts, np.int64)
+    per_image(kernels.grouping.group_costs, logits.movedim(1, -1), labels, window, stride, costs, counts)
+    return costs, counts
 
 
 def _gradient_by_tensors(logits: Tensor, labels: Tensor, of_costs: Tensor, weights: Floats, stride: int) -> Tensor:

@@ -12,8 +12,8 @@ from spatialseg.kernels.common import FAST, Array
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def group_costs(logits: Array, labels: Array, weights: Array, stride: int, costs: Array) -> int:
-    """Write the cost of each category in each window, 0 where it is absent, and count those present.
+def group_costs(logits: Array, labels: Array, weights: Array, stride: int, costs: Array, counts: Array) -> None:
+    """Write the cost of each category in each window, 0 where it is absent, and count its windows.
 
     Args:
         logits: (H, W, C).
@@ -21,18 +21,18 @@ def group_costs(logits: Array, labels: Array, weights: Array, stride: int, costs
         weights: Of a window's pixels, (window, window), of the logits' type.
         stride: Distance between windows.
         costs: What is written, (C, h, w).
+        counts: The same: in how many windows each category is, (C,).
     """
     costs[:] = 0
+    counts[:] = 0
     room = _room(logits, weights)
     means, _, categories, _ = room
-    total = 0
     for row in range(costs.shape[1]):
         for column in range(costs.shape[2]):
             count = _merge(logits, labels, weights, row * stride, column * stride, room)
             for group in range(count):
                 costs[categories[group], row, column] = _softmax(means[group], categories[group])
-            total += count
-    return total
+                counts[categories[group]] += 1
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)

@@ -1,5 +1,6 @@
 """What all losses share: the shapes they accept, the precision they compute in, the targets they refuse."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -129,6 +130,21 @@ def pixel_costs(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     if logits.shape[1] > 1:
         return F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none")
     return F.binary_cross_entropy_with_logits(logits[:, 0], (target == 1).to(logits.dtype), reduction="none")
+
+
+def class_weights_of(values: Sequence[float] | None) -> Tensor | None:
+    """Return weights of classes as a tensor, or raise ValueError unless all are at least 0 and one of them is above."""
+    if values is not None and not (min(values) >= 0 < sum(values)):
+        raise ValueError(f"class_weights must be at least 0, one of them above, got {list(values)}")
+    return None if values is None else torch.tensor(values)
+
+
+def fitted(class_weights: Tensor, logits: Tensor) -> Tensor:
+    """Return the weights in the type and on the device of the logits, or raise unless there is one for each class."""
+    classes = max(logits.shape[1], 2)
+    if len(class_weights) != classes:
+        raise ValueError(f"class_weights must be one for each class, got {len(class_weights)} for {classes} classes")
+    return class_weights.to(logits)
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:

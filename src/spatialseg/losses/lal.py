@@ -1,5 +1,6 @@
 """Locally adaptive learning: cross-entropy of what neighbours of one category predict together."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from spatialseg.functional.grouping import grouped_cross_entropy, grouped_likelihood
 from spatialseg.functional.pooling import Pooling, PoolingWeights, pooled_cross_entropy, pooled_means
-from spatialseg.losses.base import SegmentationLoss, pixel_costs
+from spatialseg.losses.base import SegmentationLoss, class_weights_of, fitted, pixel_costs
 from spatialseg.losses.registry import register_loss
 
 
@@ -29,7 +30,8 @@ class LocallyAdaptiveLoss(SegmentationLoss):
     windows share a pixel.
 
     Binary logits are those of two categories, background at 0. With `window=1, stride=1, k=1` it is the mean
-    cross-entropy. k = 5 is the paper's choice on PASCAL VOC 2012; window, stride and uniform weights are ours.
+    cross-entropy, weighted by `class_weights` if there are any. k = 5 is the paper's choice on PASCAL VOC 2012; window,
+    stride and uniform weights are ours.
 
     Args:
         window: Side in pixels of the window, odd.
@@ -40,12 +42,15 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         sigma: Standard deviation in pixels of the Gaussian weights.
         ignore_index: Target value of the pixels that are neither centres nor neighbours.
         groups: "centre": a window stands for its centre's category; "all": for every category in it.
+        class_weights: Of each category, background first, the weight of its powers :math:`\ell^k`, at least 0; n is
+            then the sum of these weights. `None` weighs all alike.
 
     Raises:
         ValueError: An argument is out of its range.
     """
 
     paper: ClassVar[str] = "Guo et al., Locally Adaptive Learning Loss for Semantic Image Segmentation, 2018"
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         sigma: float = 1.0,
         ignore_index: int = 255,
         groups: Literal["centre", "all"] = "centre",
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(ignore_index)
         if k < 1:
@@ -69,6 +75,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         self.groups = groups
         self.merge = merge
         self.pooling = Pooling(window, stride, weights, sigma, ignore_index)
+        self.register_buffer("class_weights", class_weights_of(class_weights), persistent=False)
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
@@ -84,16 +91,25 @@ class LocallyAdaptiveLoss(SegmentationLoss):
             merged = pooled_means(self._likelihood(logits, target)[:, None], target, self.pooling)[:, 0]
             cost = -merged.where(self.valid(centres), 1).log().to(logits.dtype)
         valid = self.valid(centres)
-        return minkowski_mean(cost.where(valid, 0), valid.sum(), self.k)
+        if self.class_weights is None:
+            return minkowski_mean(cost.where(valid, 0), valid.sum(), self.k)
+        weight = fitted(self.class_weights, logits)[centres.where(valid, 0)].where(valid, 0)
+        return minkowski_mean(cost.where(weight > 0, 0), weight.sum(), self.k, weight)
 
     def _compute_all(self, logits: Tensor, target: Tensor) -> Tensor:
-        classes = max(logits.shape[1], 2)
+        if logits.shape[1] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         if self.merge == "logits":
-            if logits.shape[1] == 1:
-                logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-            return minkowski_mean(*grouped_cross_entropy(logits, target, self.pooling), self.k)
-        merged, present = grouped_likelihood(self._likelihood(logits, target), target, classes, self.pooling)
-        return minkowski_mean(-merged.where(present, 1).log().to(logits.dtype), present.sum(), self.k)
+            cost, counts = grouped_cross_entropy(logits, target, self.pooling)
+        else:
+            likelihood = self._likelihood(logits, target)
+            merged, present = grouped_likelihood(likelihood, target, logits.shape[1], self.pooling)
+            cost, counts = -merged.where(present, 1).log().to(logits.dtype), present.sum(dim=(0, 2, 3))
+        if self.class_weights is None:
+            return minkowski_mean(cost, counts.sum(), self.k)
+        weight = fitted(self.class_weights, logits)
+        each = weight[:, None, None]
+        return minkowski_mean(cost.where(each > 0, 0), (weight * counts).sum(), self.k, each)
 
     def _likelihood(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the probability of each pixel's own category, (N, H, W); 1 or arbitrary where it is ignored.
@@ -103,17 +119,20 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         return (-pixel_costs(logits, target, self.ignore_index).double().clamp(max=700)).exp()
 
 
-def minkowski_mean(cost: Tensor, count: Tensor, k: float) -> Tensor:
-    r"""Return :math:`((1/n) \sum \ell^k)^{1/k}` of costs ≥ 0, 0 with gradient 0 where all are 0.
+def minkowski_mean(cost: Tensor, count: Tensor, k: float, weight: Tensor | None = None) -> Tensor:
+    r"""Return :math:`((1/n) \sum w \ell^k)^{1/k}` of costs ≥ 0, 0 with gradient 0 where all are 0.
 
     Args:
         cost: The costs ℓ, any shape; 0 where they do not count.
         count: n.
         k: The exponent, at least 1.
+        weight: w ≥ 0, broadcast over the costs; `None`: 1.
     """
+    count = count.where(count > 0, 1)
     if k == 1:
-        return cost.sum() / count.clamp(min=1)
+        return (cost if weight is None else weight * cost).sum() / count
     largest = cost.detach().amax()  # taken out, or a high power overflows
     largest = largest.where(largest > 0, 1)
-    mean = (cost / largest).pow(k).sum() / count.clamp(min=1)
+    powers = (cost / largest).pow(k)
+    mean = (powers if weight is None else weight * powers).sum() / count
     return largest * mean.where(mean > 0, 1).pow(1 / k).where(mean > 0, mean)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spatialseg.losses.base import SegmentationLoss, masked_mean
+from spatialseg.losses.base import SegmentationLoss, class_weights_of, fitted, masked_mean
 from spatialseg.losses.registry import register_loss
 
 
@@ -62,20 +62,12 @@ class CrossEntropyLoss(SegmentationLoss):
         super().__init__(ignore_index)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-        if class_weights is not None and not (min(class_weights) >= 0 < sum(class_weights)):
-            raise ValueError(f"class_weights must be at least 0, one of them above, got {list(class_weights)}")
-        weights = None if class_weights is None else torch.tensor(class_weights)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("class_weights", class_weights_of(class_weights), persistent=False)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compute the loss; see `forward`."""
-        weights = self.class_weights
-        if weights is not None:
-            if len(weights) != logits.shape[1]:
-                found = f"got {len(weights)} for logits {tuple(logits.shape)}"
-                raise ValueError(f"class_weights must be one for each class, {found}")
-            weights = weights.to(logits)
+        weights = None if self.class_weights is None else fitted(self.class_weights, logits)
         total = F.cross_entropy(
             logits,
             target,
