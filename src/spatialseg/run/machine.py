@@ -57,7 +57,8 @@ def circumstances() -> dict[str, Any]:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = None
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    instructions = torch.backends.cpu.get_cpu_capability()  # results differ between kinds
+    machine = f"{platform.machine()} {instructions}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         machine += f", {torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
     versions = {"python": platform.python_version()}
