@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from scipy.ndimage import distance_transform_edt
+from scipy.stats import permutation_test
 
 import spatialseg
 from spatialseg import evidence
@@ -241,6 +242,20 @@ def test_what_the_recipe_gains_is_tabled_and_drawn(project):
     assert Path("experiments/results/tiny/shapes/gains.png") in write_tables()
     (gain,) = re.findall(r"\| bce \| (\+\d\.\d{3} \[.*?\]) \|", Path("README.md").read_text())
     assert gain in Path("experiments/README.md").read_text()  # the same difference as in the table of arms
+
+
+def test_how_sure_a_gain_is_is_tabled(project):
+    """Against scipy's permutation test, and a count of all images and pairs of seeds."""
+    Path("experiments/tables/tiny.yaml").write_text(yaml.safe_dump(SPEC | {"recipe": "wfb"}))
+    for run in TableSpec.read("tiny").runs():
+        write_record(run, 0.01 * (run.arm == "wfb"))
+    (row,) = tables_of(read_records())["tiny/shapes/significance"].rows
+    bce, wfb = ([scores(seed, gain) for seed in (0, 1)] for gain in (0, 0.01))
+    figures = [[each.figures()["weighted_f"] for each in arm] for arm in (bce, wfb)]
+    flips = permutation_test(figures, lambda *arms: np.mean(arms[1]) - np.mean(arms[0]), permutation_type="samples")
+    assert row["arm"] == "bce" and row["seeds"] == 2 and row["weighted_f p"] == flips.pvalue
+    pairs = [np.sign(b.columns["weighted_f"] - a.columns["weighted_f"]) for a in bce for b in wfb]
+    assert row["weighted_f better"] == pytest.approx(np.mean(pairs) / 2 + 0.5) and 0.5 < np.mean(pairs) / 2 + 0.5 < 1
 
 
 def test_unknown_tables_and_arms_are_named(project, capsys):

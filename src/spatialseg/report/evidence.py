@@ -52,14 +52,35 @@ def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
     return Table(columns, rows, title)
 
 
+def gains_of(arms: Mapping[str, Arm], recipe: str) -> dict[str, dict[str, Difference]]:
+    """Return what one arm gains over each of the others, by the other's name and by measure."""
+    return {name: against(arm, arms[recipe]) for name, arm in arms.items() if name != recipe}
+
+
 def gains_table(arms: Mapping[str, Arm], recipe: str) -> Table:
     """Return a table of what one arm gains over each of the others, with intervals; nothing gained is one around 0."""
     shown = measures_of(arms, GAINS)
     columns = [Column("arm", f"{recipe} against"), *(Column(each.name, f"Δ {each.label}") for each in shown)]
-    found = {name: against(arm, arms[recipe]) for name, arm in arms.items() if name != recipe}
     rows: list[dict[str, Cell]] = [
-        {"arm": name, **{each.name: interval(gains[each.name]) for each in shown}} for name, gains in found.items()
+        {"arm": name, **{each.name: interval(gains[each.name]) for each in shown}}
+        for name, gains in gains_of(arms, recipe).items()
     ]
+    return Table(columns, rows)
+
+
+def significance_table(arms: Mapping[str, Arm], recipe: str) -> Table:
+    """Return a table of how sure it is that one arm is better than each of the others, seed by seed, image by image."""
+    shown = measures_of(arms, GAINS)
+    columns = [Column("arm", f"{recipe} against"), Column("seeds", "paired seeds")]
+    for each in shown:
+        columns += [Column(f"{each.name} p", f"{each.label}: p", digits=3)]
+        columns += [Column(f"{each.name} better", "better", digits=2)]
+    rows: list[dict[str, Cell]] = []
+    for name, gains in gains_of(arms, recipe).items():
+        row: dict[str, Cell] = {"arm": name, "seeds": len(arms[name].seeds.keys() & arms[recipe].seeds.keys())}
+        for each in shown:
+            row |= {f"{each.name} p": gains[each.name].p_value, f"{each.name} better": gains[each.name].improvement}
+        rows.append(row)
     return Table(columns, rows)
 
 
