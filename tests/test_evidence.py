@@ -248,14 +248,21 @@ def test_how_sure_a_gain_is_is_tabled(project):
     """Against scipy's permutation test, and a count of all images and pairs of seeds."""
     Path("experiments/tables/tiny.yaml").write_text(yaml.safe_dump(SPEC | {"recipe": "wfb"}))
     for run in TableSpec.read("tiny").runs():
-        write_record(run, 0.01 * (run.arm == "wfb"))
-    (row,) = tables_of(read_records())["tiny/shapes/significance"].rows
-    bce, wfb = ([scores(seed, gain) for seed in (0, 1)] for gain in (0, 0.01))
+        write_record(run, 0.01 * (1 + run.seed) * (run.arm == "wfb"))
+    tables = tables_of(read_records())
+    (row,) = tables["tiny/shapes/significance"].rows
+    bce, wfb = ([scores(seed, gain * (1 + seed)) for seed in (0, 1)] for gain in (0, 0.01))
     figures = [[each.figures()["weighted_f"] for each in arm] for arm in (bce, wfb)]
     flips = permutation_test(figures, lambda *arms: np.mean(arms[1]) - np.mean(arms[0]), permutation_type="samples")
     assert row["arm"] == "bce" and row["seeds"] == 2 and row["weighted_f p"] == flips.pvalue
     pairs = [np.sign(b.columns["weighted_f"] - a.columns["weighted_f"]) for a in bce for b in wfb]
     assert row["weighted_f better"] == pytest.approx(np.mean(pairs) / 2 + 0.5) and 0.5 < np.mean(pairs) / 2 + 0.5 < 1
+    with_seeds, images_alone = (
+        [float(figure) for figure in re.findall(r"[+-]\d\.\d+", tables[f"tiny/shapes/{name}"].rows[0]["weighted_f"])]
+        for name in ("gains", "gains-of-images")
+    )
+    assert with_seeds == [0.015, 0.01, 0.02]  # each seed gains the same on all of its images
+    assert images_alone == pytest.approx([0.015] * 3, abs=1e-3)
 
 
 def test_unknown_tables_and_arms_are_named(project, capsys):

@@ -84,6 +84,7 @@ def tables_of(records: Records) -> dict[str, Table]:
         tables[name] = report.table_of(arms, spec.baseline, spec.title)
         if spec.recipe in arms:
             tables[f"{name}/gains"] = report.gains_table(arms, spec.recipe)
+            tables[f"{name}/gains-of-images"] = report.gains_table(arms, spec.recipe, images_alone=True)
             tables[f"{name}/significance"] = report.significance_table(arms, spec.recipe)
         if next(iter(arms.values())).first_seed.classes:
             tables[f"{name}/classes"] = report.classes_table(arms, spec.title)

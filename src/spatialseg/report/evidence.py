@@ -57,12 +57,18 @@ def gains_of(arms: Mapping[str, Arm], recipe: str) -> dict[str, dict[str, Differ
     return {name: against(arm, arms[recipe]) for name, arm in arms.items() if name != recipe}
 
 
-def gains_table(arms: Mapping[str, Arm], recipe: str) -> Table:
-    """Return a table of what one arm gains over each of the others, with intervals; nothing gained is one around 0."""
+def gains_table(arms: Mapping[str, Arm], recipe: str, images_alone: bool = False) -> Table:
+    """Return a table of what one arm gains over each of the others, with intervals; nothing gained is one around 0.
+
+    Args:
+        arms: All arms.
+        recipe: The name of that one.
+        images_alone: Whether intervals are over images, of these very runs, and not over seeds as well.
+    """
     shown = measures_of(arms, GAINS)
     columns = [Column("arm", f"{recipe} against"), *(Column(each.name, f"Δ {each.label}") for each in shown)]
     rows: list[dict[str, Cell]] = [
-        {"arm": name, **{each.name: interval(gains[each.name]) for each in shown}}
+        {"arm": name, **{each.name: interval(gains[each.name], images_alone) for each in shown}}
         for name, gains in gains_of(arms, recipe).items()
     ]
     return Table(columns, rows)
@@ -98,11 +104,11 @@ def validation_table(runs: Sequence[tuple[str, float, Mapping[str, float]]], tit
     return Table(columns, rows, title)
 
 
-def interval(difference: Difference) -> str:
-    """Return a difference with its interval, over seeds and images where there are several seeds."""
-    low, high = difference.crossed or difference.images
-    over = "" if difference.crossed else ", images alone"
-    return f"{difference.value:+.3f} [{low:+.3f}, {high:+.3f}]{over}"
+def interval(difference: Difference, images_alone: bool = False) -> str:
+    """Return a difference with its interval, over seeds and images if there are several seeds and both are wanted."""
+    crossed = None if images_alone else difference.crossed
+    low, high = crossed or difference.images
+    return f"{difference.value:+.3f} [{low:+.3f}, {high:+.3f}]{'' if crossed else ', images alone'}"
 
 
 def draw_dots(arms: Mapping[str, Arm], title: str) -> Figure:
