@@ -3,6 +3,7 @@
     python experiments/rescore.py ranking networks-bce-lite0-light/ecssd/seed0 ...
     python experiments/rescore.py filter saliency-bce/ecssd saliency-bce-to-wfb/ecssd
     python experiments/rescore.py mistakes saliency-bce/ecssd saliency-bce-to-wfb/ecssd
+    python experiments/rescore.py windows streets-ce/camvid streets-lal/camvid
 
 A run is a folder, or a name as `spatialseg compare` takes it; all that is needed of it is its checkpoint.
 `ranking` scores each network against clean test masks and against those of every kind of `SloppyMasks`.
@@ -10,13 +11,14 @@ A run is a folder, or a name as `spatialseg compare` takes it; all that is neede
 `pip install kornia`): its radius, its ε and the threshold are chosen on the validation images by the weighted F-measure
 of masks. Of the dense CRF there is no kept package: those on PyPI were last released in 2018 to 2021.
 `mistakes` says what share of the validation images' pixels is missed, and falsely found, by distance to the contour.
+`windows` averages the logits of several classes over windows, as the locally adaptive loss reads them.
 Figures go to experiments/results/rescored/<what>.json, beside those of other runs; `make tables` shows them.
 """
 
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 import spatialseg
 from spatialseg.conventions import Conventions
@@ -34,13 +37,14 @@ from spatialseg.data.source import Sample, Source, Split
 from spatialseg.evidence import DIGITS, EXPERIMENTS
 from spatialseg.functional.dispatch import one_thread
 from spatialseg.functional.distance import distance_to_foreground
-from spatialseg.metrics.images import count_image, scores_of
+from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.report.examples import make_source
 from spatialseg.run.folder import RunFolder, find_runs
 from spatialseg.scores import Scores
 from spatialseg.task import CUTS
 
 RADII, EPSILONS = (4, 8, 16), (1e-4, 1e-3, 1e-2)
+WINDOW = 7
 BANDS = (1, 2, 4, 8, 16, 32)  # pixels to the nearest one on the other side of the contour, where each band begins
 Predicted = list[tuple[Sample, NDArray[np.float32]]]
 
@@ -48,18 +52,17 @@ Predicted = list[tuple[Sample, NDArray[np.float32]]]
 def main() -> None:
     """Score the runs and write their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("ranking", "filter", "mistakes"))
+    parser.add_argument("what", choices=WAYS)
     parser.add_argument("run", nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
     parser.add_argument("--out", type=Path, default=EXPERIMENTS / "results" / "rescored", help="folder of the record")
     options = parser.parse_args()
-    ways = {"ranking": on_sloppy_masks, "filter": after_filter, "mistakes": by_distance}[options.what]
     path = options.out / f"{options.what}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(path.read_text()) if path.is_file() else {}
     found = [run for name in options.run for run in find_runs(name, options.runs)]
     for run in track(found, options.what):
-        figures = {way: {k: round(v, DIGITS) for k, v in values.items()} for way, values in ways(run)}
+        figures = {way: {k: round(v, DIGITS) for k, v in values.items()} for way, values in WAYS[options.what](run)}
         record[f"{run.experiment}/{run.data}/seed{run.seed}"] = figures
         path.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
     print("Written to", path)
@@ -119,6 +122,24 @@ def by_distance(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
         yield kind, {f"from {start} px": float(share) for start, share in zip(BANDS, shares, strict=True)}
 
 
+def read_in_windows(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the figures of a run of several classes as it is, and with its logits averaged over windows."""
+    source = source_of(run)
+    predicted = predict(run, source, "test")
+    conventions = Conventions(cuts=(0.5,), further=("spurious",))
+    yield "as it is", score(predicted, conventions, source.class_names).figures()
+    averaged = [(sample, window_means(probabilities)) for sample, probabilities in predicted]
+    yield f"windows of {WINDOW}", score(averaged, conventions, source.class_names).figures()
+
+
+def window_means(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities, (C, H, W), of logits that are means over windows; at the sides of what is inside."""
+    logits = torch.from_numpy(probabilities).clamp(min=torch.finfo(torch.float32).tiny).log()
+    means: Tensor = avg_pool2d(logits, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
+    found: NDArray[np.float32] = means.softmax(dim=0).numpy()
+    return found
+
+
 def grid() -> Iterator[tuple[int, float]]:
     """Yield radius and ε of each filter tried."""
     yield from ((radius, epsilon) for radius in RADII for epsilon in EPSILONS)
@@ -143,24 +164,26 @@ def source_of(run: RunFolder) -> Source:
 
 
 def predict(run: RunFolder, source: Source, split: Split) -> Predicted:
-    """Return the samples of a split with their foreground probabilities, (H, W)."""
+    """Return the samples of a split with their foreground probabilities, (H, W), or those of C classes, (C, H, W)."""
     model = spatialseg.load(run.path)
     samples = source.dataset(split)
     chosen = (samples[place] for place in range(len(samples)))  # type: ignore[arg-type]
     return [(sample, model.probabilities(sample["image"].as_subclass(Tensor))) for sample in chosen]
 
 
-def score(maps: Predicted, conventions: Conventions) -> Scores:
+def score(maps: Predicted, conventions: Conventions, class_names: Sequence[str] = ("foreground",)) -> Scores:
     """Score maps against the masks of their samples."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool, one_thread():
-        counts = pool.map(
-            lambda pair: count_image(
-                pair[0]["name"], torch.from_numpy(pair[1]), pair[0]["mask"].as_subclass(Tensor), conventions
-            ),
-            maps,
-        )
-        return scores_of(list(counts), conventions)
 
+    def count(pair: tuple[Sample, NDArray[np.float32]]) -> ImageCounts:
+        sample, probability = pair
+        mask = sample["mask"].as_subclass(Tensor)
+        return count_image(sample["name"], torch.from_numpy(probability), mask, conventions, len(class_names))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, one_thread():
+        return scores_of(list(pool.map(count, maps)), conventions, class_names)
+
+
+WAYS = {"ranking": on_sloppy_masks, "filter": after_filter, "mistakes": by_distance, "windows": read_in_windows}
 
 if __name__ == "__main__":
     main()

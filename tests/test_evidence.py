@@ -370,14 +370,15 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
         ("benchmarks/results/networks.json", {"arms": sizes}),
         ("experiments/results/rescored/ranking.json", run),
         ("experiments/results/rescored/filter.json", {"x/d/seed0": {"as it is": figures, "filtered": figures}}),
+        ("experiments/results/rescored/windows.json", {"x/d/seed0": {"as it is": figures, "windows of 7": figures}}),
         ("experiments/results/rescored/mistakes.json", {"x/d/seed0": {"missed": {"from 1 px": 0.2}}}),
     ):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(record))
     drawn = {path.name for path in figures_of(read_records())}
     assert drawn == {"dots.png", "reliability.png", "networks.png", "labels.png", "curves.png"}
-    own = {"networks/shapes/sizes", "rescored/ranking", "rescored/filter", "rescored/mistakes", "windows/rates"}
-    assert own <= tables_of(read_records()).keys()
+    rescored = {f"rescored/{what}" for what in script("rescore").WAYS}
+    assert {"networks/shapes/sizes", "windows/rates", *rescored} <= tables_of(read_records()).keys()
 
 
 def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are(tmp_path):
@@ -412,3 +413,29 @@ def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are
             errors.append(np.abs(probability - mask.numpy()).mean())
         assert figures["mae"] == pytest.approx(np.mean(errors), abs=1e-6)
     assert list(found) == ["clean", "dilated", "eroded", "polygon", "shifted"]
+
+
+def test_several_classes_are_read_in_windows(tmp_path):
+    """Each pixel takes the mean log-probability of its window, by brute force; the most probable class then counts."""
+    rescore = script("rescore")
+    run = make_run(tmp_path, classes=7)
+    data = yaml.safe_load(run.config.read_text())
+    few = {"variant": "multiclass", "train": 2, "val": 2, "test": 3}
+    source = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": few}
+    run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": source}}))
+    plain, read = (figures for _, figures in rescore.read_in_windows(run))
+    intersection, union = np.zeros((2, 7)), np.zeros((2, 7))
+    for sample, probabilities in rescore.predict(run, rescore.source_of(run), "test"):
+        mask = sample["mask"].numpy()
+        means = np.empty_like(probabilities)
+        for row, column in np.ndindex(mask.shape):
+            inside = probabilities[:, max(0, row - 3) : row + 4, max(0, column - 3) : column + 4]
+            means[:, row, column] = np.log(inside.astype(np.float64)).mean(axis=(1, 2))
+        for place, values in enumerate((probabilities, means)):
+            for kind in range(7):
+                ours, theirs = values.argmax(axis=0) == kind, mask == kind
+                intersection[place, kind] += (ours & theirs & (mask != 255)).sum()
+                union[place, kind] += ((ours | theirs) & (mask != 255)).sum()
+    expected = np.nanmean(intersection / union, axis=1)
+    assert [plain["iou"], read["iou"]] == pytest.approx(expected, abs=1e-3) and expected[0] != expected[1]
+    assert read["spurious"] < plain["spurious"]

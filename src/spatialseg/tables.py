@@ -32,10 +32,9 @@ class Records(NamedTuple):
     validated: list[tuple[TableSpec, list[tuple[str, float, dict[str, float]]]]]
     """Each table with arm, learning rate and figures of those of its runs that were only validated."""
     sizes: Record
-    """Of the arms of `networks`; this and the others are empty where their script has not run yet."""
-    ranking: Record
-    filtered: Record
-    mistakes: Record
+    """Of the arms of `networks`; empty where the script has not run yet."""
+    rescored: dict[str, Record]
+    """By what was asked of trained networks once more, what it found."""
 
 
 def read_arms(folder: Path, names: Iterable[str]) -> dict[str, Arm]:
@@ -73,8 +72,9 @@ def read_records() -> Records:
         if runs:
             titled = replace(spec, title=f"{spec.title}: validation images, one seed")
             validated.append((titled, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
-    files = (NETWORKS, *(RESCORED / f"{what}.json" for what in ("ranking", "filter", "mistakes")))
-    return Records(trained, validated, *(json.loads(path.read_text()) if path.is_file() else {} for path in files))
+    sizes = json.loads(NETWORKS.read_text()) if NETWORKS.is_file() else {}
+    rescored = {path.stem: json.loads(path.read_text()) for path in sorted(RESCORED.glob("*.json"))}
+    return Records(trained, validated, sizes, rescored)
 
 
 def tables_of(records: Records) -> dict[str, Table]:
@@ -92,12 +92,8 @@ def tables_of(records: Records) -> dict[str, Table]:
             tables[f"{name}/sizes"] = report.networks_table(arms, records.sizes["arms"], spec.title)
     for spec, rows in records.validated:
         tables[f"{spec.name}/rates"] = report.validation_table(rows, spec.title)
-    if records.ranking:
-        tables["rescored/ranking"] = report.ranking_table(records.ranking)
-    if records.filtered:
-        tables["rescored/filter"] = report.filter_table(records.filtered)
-    if records.mistakes:
-        tables["rescored/mistakes"] = report.mistakes_table(records.mistakes)
+    for what, record in records.rescored.items():
+        tables[f"rescored/{what}"] = report.RESCORED[what](record)
     return tables
 
 
@@ -123,7 +119,7 @@ def figures_of(records: Records) -> dict[Path, Figure]:
         if spec.name == "networks" and records.sizes:
             figures[folder / "networks.png"] = report.draw_networks(arms, records.sizes["arms"], spec.title)
         if spec.name == "labels":
-            figures[folder / "labels.png"] = report.draw_labels(arms, records.ranking, spec.title)
+            figures[folder / "labels.png"] = report.draw_labels(arms, records.rescored.get("ranking", {}), spec.title)
     for spec, rows in records.validated:
         if spec.name == "windows":
             figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = report.draw_windows(rows, spec.title)

@@ -1,7 +1,7 @@
 """What the records of the evidence say: tables and figures of arms, or of runs that were only validated or rescored."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -317,8 +317,8 @@ def draw_labels(arms: Mapping[str, Arm], record: Mapping[str, Mapping[str, Figur
     return figure
 
 
-def filter_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
-    """Return the table of maps as they are and after post-processing, means over the seeds of each experiment.
+def ways_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
+    """Return the table of maps as they are and after what was done to them, means over the seeds of each experiment.
 
     Args:
         record: Of each run, `<experiment>/<data>/seed<k>`, its figures by way.
@@ -352,6 +352,15 @@ def _means_over_seeds(record: Mapping[str, Mapping[str, Figures]]) -> list[dict[
             means = {figure: float(np.mean([run[way][figure] for run in runs])) for figure in figures}
             rows.append({"run": name, "seeds": len(runs), "way": way, **means})
     return rows
+
+
+RESCORED: Mapping[str, Callable[[Mapping[str, Mapping[str, Figures]]], Table]] = {
+    "ranking": ranking_table,
+    "filter": ways_table,
+    "windows": ways_table,
+    "mistakes": mistakes_table,
+}
+"""How each record of networks that were scored once more is shown."""
 
 
 def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figure:
