@@ -73,7 +73,8 @@ def read_records() -> Records:
             titled = replace(spec, title=f"{spec.title}: validation images, one seed")
             validated.append((titled, [(run.arm, run.rate or 0.0, run.summary()["validation"]) for run in runs]))
     sizes = json.loads(NETWORKS.read_text()) if NETWORKS.is_file() else {}
-    rescored = {path.stem: json.loads(path.read_text()) for path in sorted(RESCORED.glob("*.json"))}
+    paths = {what: RESCORED / f"{what}.json" for what in report.RESCORED_TABLES}
+    rescored = {what: json.loads(path.read_text()) for what, path in paths.items() if path.is_file()}
     return Records(trained, validated, sizes, rescored)
 
 
@@ -83,9 +84,10 @@ def tables_of(records: Records) -> dict[str, Table]:
     for name, (spec, _, arms) in records.trained.items():
         tables[name] = report.table_of(arms, spec.baseline, spec.title)
         if spec.recipe in arms:
-            tables[f"{name}/gains"] = report.gains_table(arms, spec.recipe)
-            tables[f"{name}/gains-of-images"] = report.gains_table(arms, spec.recipe, images_alone=True)
-            tables[f"{name}/significance"] = report.significance_table(arms, spec.recipe)
+            gains = report.gains_of(arms, spec.recipe)
+            tables[f"{name}/gains"] = report.gains_table(arms, spec.recipe, gains)
+            tables[f"{name}/gains-of-images"] = report.gains_table(arms, spec.recipe, gains, images_alone=True)
+            tables[f"{name}/significance"] = report.significance_table(arms, spec.recipe, gains)
         if next(iter(arms.values())).first_seed.classes:
             tables[f"{name}/classes"] = report.classes_table(arms, spec.title)
         if spec.name == "networks" and records.sizes:
@@ -93,7 +95,7 @@ def tables_of(records: Records) -> dict[str, Table]:
     for spec, rows in records.validated:
         tables[f"{spec.name}/rates"] = report.validation_table(rows, spec.title)
     for what, record in records.rescored.items():
-        tables[f"rescored/{what}"] = report.RESCORED[what](record)
+        tables[f"rescored/{what}"] = report.RESCORED_TABLES[what](record)
     return tables
 
 

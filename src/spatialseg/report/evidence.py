@@ -19,6 +19,7 @@ SHOWN = (*HEADLINE, "iou", "boundary_f", "s_measure", "f_max", "e_mean", "mae", 
 LOSSES = ("bce-to-wfb", "bce+dice", "bce")
 """First parts of the names of arms that also say what else differs, such as `bce-lite0-light` and `bce-dilated`."""
 Figures = Mapping[str, float]
+Gains = Mapping[str, Mapping[str, Difference]]
 
 
 def measures_of(arms: Mapping[str, Arm], names: Sequence[str]) -> list[Measure]:
@@ -52,40 +53,47 @@ def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
     return Table(columns, rows, title)
 
 
-def gains_of(arms: Mapping[str, Arm], recipe: str) -> dict[str, dict[str, Difference]]:
+def gains_of(arms: Mapping[str, Arm], recipe: str) -> Gains:
     """Return what one arm gains over each of the others, by the other's name and by measure."""
     return {name: against(arm, arms[recipe]) for name, arm in arms.items() if name != recipe}
 
 
-def gains_table(arms: Mapping[str, Arm], recipe: str, images_alone: bool = False) -> Table:
+def gains_table(arms: Mapping[str, Arm], recipe: str, gains: Gains, images_alone: bool = False) -> Table:
     """Return a table of what one arm gains over each of the others, with intervals; nothing gained is one around 0.
 
     Args:
         arms: All arms.
         recipe: The name of that one.
+        gains: What `gains_of` found of them.
         images_alone: Whether intervals are over images, of these very runs, and not over seeds as well.
     """
     shown = measures_of(arms, GAINS)
     columns = [Column("arm", f"{recipe} against"), *(Column(each.name, f"Δ {each.label}") for each in shown)]
     rows: list[dict[str, Cell]] = [
-        {"arm": name, **{each.name: interval(gains[each.name], images_alone) for each in shown}}
-        for name, gains in gains_of(arms, recipe).items()
+        {"arm": name, **{each.name: interval(found[each.name], images_alone) for each in shown}}
+        for name, found in gains.items()
     ]
     return Table(columns, rows)
 
 
-def significance_table(arms: Mapping[str, Arm], recipe: str) -> Table:
-    """Return a table of how sure it is that one arm is better than each of the others, seed by seed, image by image."""
+def significance_table(arms: Mapping[str, Arm], recipe: str, gains: Gains) -> Table:
+    """Return a table of how sure it is that one arm is better than each of the others, seed by seed, image by image.
+
+    Args:
+        arms: All arms.
+        recipe: The name of that one.
+        gains: What `gains_of` found of them.
+    """
     shown = measures_of(arms, GAINS)
     columns = [Column("arm", f"{recipe} against"), Column("seeds", "paired seeds")]
     for each in shown:
         columns += [Column(f"{each.name} p", f"{each.label}: p", digits=3)]
         columns += [Column(f"{each.name} better", "better", digits=2)]
     rows: list[dict[str, Cell]] = []
-    for name, gains in gains_of(arms, recipe).items():
+    for name, found in gains.items():
         row: dict[str, Cell] = {"arm": name, "seeds": len(arms[name].seeds.keys() & arms[recipe].seeds.keys())}
         for each in shown:
-            row |= {f"{each.name} p": gains[each.name].p_value, f"{each.name} better": gains[each.name].improvement}
+            row |= {f"{each.name} p": found[each.name].p_value, f"{each.name} better": found[each.name].improvement}
         rows.append(row)
     return Table(columns, rows)
 
@@ -354,15 +362,6 @@ def _means_over_seeds(record: Mapping[str, Mapping[str, Figures]]) -> list[dict[
     return rows
 
 
-RESCORED: Mapping[str, Callable[[Mapping[str, Mapping[str, Figures]]], Table]] = {
-    "ranking": ranking_table,
-    "filter": ways_table,
-    "windows": ways_table,
-    "mistakes": mistakes_table,
-}
-"""How each record of networks that were scored once more is shown."""
-
-
 def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figure:
     """Draw how the locally adaptive loss fares over its exponent, a line per window; its variants as named dots.
 
@@ -396,3 +395,12 @@ def _legend_once(axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
     axis.legend(named.values(), named, fontsize=SIZE - 2)
+
+
+RESCORED_TABLES: Mapping[str, Callable[[Mapping[str, Mapping[str, Figures]]], Table]] = {
+    "ranking": ranking_table,
+    "filter": ways_table,
+    "windows": ways_table,
+    "mistakes": mistakes_table,
+}
+"""How each record of networks that were scored once more is shown."""
