@@ -4,6 +4,7 @@
     python experiments/rescore.py filter saliency-bce/ecssd saliency-bce-to-wfb/ecssd
     python experiments/rescore.py mistakes saliency-bce/ecssd saliency-bce-to-wfb/ecssd
     python experiments/rescore.py windows streets-ce/camvid streets-lal/camvid
+    python experiments/rescore.py stages stages-bce-rate0.0005/ecssd stages-structure-rate0.0005/ecssd
 
 A run is a folder, or a name as `spatialseg compare` takes it; all that is needed of it is its checkpoint.
 `ranking` scores each network against clean test masks and against those of every kind of `SloppyMasks`.
@@ -12,10 +13,12 @@ A run is a folder, or a name as `spatialseg compare` takes it; all that is neede
 of masks. Of the dense CRF there is no kept package: those on PyPI were last released in 2018 to 2021.
 `mistakes` says what share of the validation images' pixels is missed, and falsely found, by distance to the contour.
 `windows` averages the logits of several classes over windows, as the locally adaptive loss reads them.
+`stages` takes from the run's log what its network was worth after each epoch, to training and validation images.
 Figures go to experiments/results/rescored/<what>.json, beside those of other runs; `make tables` shows them.
 """
 
 import argparse
+import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +49,7 @@ from spatialseg.task import CUTS
 RADII, EPSILONS = (4, 8, 16), (1e-4, 1e-3, 1e-2)
 WINDOW = 7
 BANDS = (1, 2, 4, 8, 16, 32)  # pixels to the nearest one on the other side of the contour, where each band begins
+LOGGED = {"train/iou": "training IoU", "val/iou": "IoU", "val/weighted_f": "Fw"}
 Predicted = list[tuple[Sample, NDArray[np.float32]]]
 
 
@@ -140,6 +144,14 @@ def window_means(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
+def by_epoch(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield what a run logged once an epoch, under the name to show."""
+    with run.metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for column, label in LOGGED.items():
+        yield label, {f"epoch {int(row['epoch']) + 1}": float(row[column]) for row in rows if row.get(column)}
+
+
 def grid() -> Iterator[tuple[int, float]]:
     """Yield radius and ε of each filter tried."""
     yield from ((radius, epsilon) for radius in RADII for epsilon in EPSILONS)
@@ -183,7 +195,13 @@ def score(maps: Predicted, conventions: Conventions, class_names: Sequence[str] 
         return scores_of(list(pool.map(count, maps)), conventions, class_names)
 
 
-WAYS = {"ranking": on_sloppy_masks, "filter": after_filter, "mistakes": by_distance, "windows": read_in_windows}
+WAYS = {
+    "ranking": on_sloppy_masks,
+    "filter": after_filter,
+    "mistakes": by_distance,
+    "windows": read_in_windows,
+    "stages": by_epoch,
+}
 
 if __name__ == "__main__":
     main()

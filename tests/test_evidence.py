@@ -360,7 +360,9 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
     Path("experiments/tables/windows.yaml").write_text(
         yaml.safe_dump({**windows, "baseline": "window-1-k-1", "few_seeds": [], "seeds": []})
     )
-    for run in TableSpec.read("windows").runs():
+    stages = {**windows, "arms": {"bce": {}}, "baseline": "bce", "few_seeds": [], "seeds": []}
+    Path("experiments/tables/stages.yaml").write_text(yaml.safe_dump(stages))
+    for run in [*TableSpec.read("windows").runs(), *TableSpec.read("stages").runs()]:
         run.record.mkdir(parents=True)
         (run.record / "summary.json").write_text(json.dumps({"validation": {"iou": 0.4, "weighted_f": 0.3}}))
     sizes = {each: {"parameters": 4e6, "ms": 30.0} for each in arms["networks"]}
@@ -372,11 +374,12 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
         ("experiments/results/rescored/filter.json", {"x/d/seed0": {"as it is": figures, "filtered": figures}}),
         ("experiments/results/rescored/windows.json", {"x/d/seed0": {"as it is": figures, "windows of 7": figures}}),
         ("experiments/results/rescored/mistakes.json", {"x/d/seed0": {"missed": {"from 1 px": 0.2}}}),
+        ("experiments/results/rescored/stages.json", {"stages-bce-rate0.1/d/seed0": {"IoU": {"epoch 1": 0.2}}}),
     ):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(record))
     drawn = {path.name for path in figures_of(read_records())}
-    assert drawn == {"dots.png", "reliability.png", "networks.png", "labels.png", "curves.png"}
+    assert drawn == {"dots.png", "reliability.png", "networks.png", "labels.png", "curves.png", "stages.png"}
     rescored = {f"rescored/{what}" for what in script("rescore").WAYS}
     assert {"networks/shapes/sizes", "windows/rates", *rescored} <= tables_of(read_records()).keys()
 
@@ -413,6 +416,19 @@ def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are
             errors.append(np.abs(probability - mask.numpy()).mean())
         assert figures["mae"] == pytest.approx(np.mean(errors), abs=1e-6)
     assert list(found) == ["clean", "dilated", "eroded", "polygon", "shifted"]
+
+
+def test_the_stages_of_a_training_are_those_of_its_log(tmp_path):
+    run = RunFolder(tmp_path)
+    run.metrics.write_text(
+        "epoch,step,step/loss,train/iou,val/iou,val/weighted_f\n"
+        "0,9,0.7,,,\n0,19,,,0.5,0.4\n0,19,,0.6,,\n1,39,,,0.7,0.6\n1,39,,0.8,,\n"
+    )
+    assert dict(script("rescore").by_epoch(run)) == {
+        "training IoU": {"epoch 1": 0.6, "epoch 2": 0.8},
+        "IoU": {"epoch 1": 0.5, "epoch 2": 0.7},
+        "Fw": {"epoch 1": 0.4, "epoch 2": 0.6},
+    }
 
 
 def test_several_classes_are_read_in_windows(tmp_path):

@@ -125,6 +125,8 @@ def figures_of(records: Records) -> dict[Path, Figure]:
     for spec, rows in records.validated:
         if spec.name == "windows":
             figures[EXPERIMENTS / "results" / "windows" / "curves.png"] = report.draw_windows(rows, spec.title)
+        if spec.name == "stages" and "stages" in records.rescored:
+            figures[RESCORED / "stages.png"] = report.draw_stages(records.rescored["stages"], spec.title)
     return figures
 
 

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -337,16 +339,34 @@ def ways_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     return Table(columns, rows)
 
 
-def mistakes_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
-    """Return the table of mistakes by their distance to the contour, means over the seeds of each experiment.
+def parts_table(record: Mapping[str, Mapping[str, Figures]], what: str, better: Literal["higher", "lower"]) -> Table:
+    """Return the table of figures that have a value for each band of distances or epoch, means over seeds.
 
     Args:
-        record: Of each run, `<experiment>/<data>/seed<k>`, the shares of wrong pixels by kind and band.
+        record: Of each run, `<experiment>/<data>/seed<k>`, its values by figure and by band or epoch.
+        what: The figures' common name.
+        better: Which values are.
     """
-    columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "pixels")]
-    bands = next(iter(next(iter(record.values())).values()))
-    columns += [Column(band, band, "lower", 3) for band in bands]
+    columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", what)]
+    parts = next(iter(next(iter(record.values())).values()))
+    columns += [Column(part, part, better, 3) for part in parts]
     return Table(columns, sorted(_means_over_seeds(record), key=lambda row: str(row["way"])))
+
+
+def draw_stages(record: Mapping[str, Mapping[str, Figures]], title: str) -> Figure:
+    """Draw each figure of a training over its epochs, a line per experiment; see `parts_table`."""
+    rows = _means_over_seeds(record)
+    names = list(dict.fromkeys(str(row["way"]) for row in rows))
+    figure, axes = plots(len(names), title)
+    for axis, shown in zip(axes, names, strict=True):
+        for row in (row for row in rows if row["way"] == shown):
+            name = str(row["run"]).removeprefix("stages-").partition("-rate")[0]
+            values = [(int(key.removeprefix("epoch ")), row[key]) for key in row if key.startswith("epoch ")]
+            axis.plot(*zip(*values, strict=True), ".-", label=name)
+        axis.set_title(shown, fontsize=SIZE)
+        axis.set_xlabel("epoch")
+    axes[-1].legend(fontsize=SIZE - 2)
+    return figure
 
 
 def _means_over_seeds(record: Mapping[str, Mapping[str, Figures]]) -> list[dict[str, Cell]]:
@@ -401,6 +421,7 @@ RESCORED_TABLES: Mapping[str, Callable[[Mapping[str, Mapping[str, Figures]]], Ta
     "ranking": ranking_table,
     "filter": ways_table,
     "windows": ways_table,
-    "mistakes": mistakes_table,
+    "mistakes": partial(parts_table, what="pixels", better="lower"),
+    "stages": partial(parts_table, what="figure", better="higher"),
 }
 """How each record of networks that were scored once more is shown."""
