@@ -1,8 +1,8 @@
 """Score trained networks once more: on sloppy test masks, after post-processing, or by where their mistakes are.
 
     python experiments/rescore.py ranking networks-bce-lite0-light/ecssd/seed0 ...
-    python experiments/rescore.py filter saliency-bce/ecssd saliency-bce-to-wfb/ecssd
-    python experiments/rescore.py mistakes saliency-bce/ecssd saliency-bce-to-wfb/ecssd
+    python experiments/rescore.py filter saliency-bce/ecssd saliency-structure-to-wfb/ecssd
+    python experiments/rescore.py mistakes saliency-bce/ecssd saliency-structure-to-wfb/ecssd
     python experiments/rescore.py windows streets-ce/camvid streets-lal/camvid
     python experiments/rescore.py stages stages-bce-rate0.0005/ecssd stages-structure-rate0.0005/ecssd
 

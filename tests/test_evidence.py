@@ -296,9 +296,9 @@ def test_the_network_that_cross_entropy_needs_is_the_fastest_that_is_as_good():
         "bce-s": 0.0,
         "bce-m": 0.1,
         "bce-l": 0.12,
-        "bce-to-wfb-s": 0.09,
-        "bce-to-wfb-m": 0.11,
-        "bce-to-wfb-l": 0.2,
+        "structure-to-wfb-s": 0.09,
+        "structure-to-wfb-m": 0.11,
+        "structure-to-wfb-l": 0.2,
     }
     sizes = {name: {"parameters": 2e6, "ms": {"s": 10, "m": 20, "l": 50}[name[-1]]} for name in levels}
     rows = networks_table({name: arm(name, level) for name, level in levels.items()}, sizes, "").rows
@@ -346,7 +346,7 @@ def test_classes_are_tabled_each():
 def test_figures_of_networks_labels_and_windows_follow_from_their_records(project):
     """Every table of the project whose figures are its own, with two arms each and records of numbers drawn."""
     shared = {"like": "tiny", "title": "T", "seeds": [0], "learning_rates": []}
-    arms = {"networks": ["bce-s", "bce-to-wfb-s"], "labels": ["bce-clean", "bce-shifted"]}
+    arms = {"networks": ["bce-s", "structure-to-wfb-s"], "labels": ["bce-clean", "bce-shifted"]}
     for name, names in arms.items():
         table = {**shared, "arms": {each: {} for each in names}, "baseline": names[0], "few_seeds": []}
         Path(f"experiments/tables/{name}.yaml").write_text(yaml.safe_dump(table))

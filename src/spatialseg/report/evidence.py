@@ -18,7 +18,8 @@ from spatialseg.scores import Measure
 HEADLINE = ("weighted_f", "weighted_f_cut")
 GAINS = (*HEADLINE, "iou", "boundary_f", "s_measure", "spurious")
 SHOWN = (*HEADLINE, "iou", "boundary_f", "s_measure", "f_max", "e_mean", "mae", "spurious")
-LOSSES = ("bce-to-wfb", "bce+dice", "bce")
+RECIPE, PLAIN = "structure-to-wfb", "bce"
+LOSSES = (RECIPE, "bce+dice", PLAIN)
 """First parts of the names of arms that also say what else differs, such as `bce-lite0-light` and `bce-dilated`."""
 Figures = Mapping[str, float]
 Gains = Mapping[str, Mapping[str, Difference]]
@@ -225,17 +226,19 @@ def networks_table(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title:
         title: Stands above the table.
     """
     means = {split_arm(name): arm.means() | dict(sizes[name]) for name, arm in arms.items()}
-    plain = {network: each for (loss, network), each in means.items() if loss == "bce"}
+    plain = {network: each for (loss, network), each in means.items() if loss == PLAIN}
     columns = [Column("network", "network"), Column("parameters", "parameters"), Column("ms", "ms per image", digits=0)]
     headline = measures_of(arms, HEADLINE)
-    columns += [Column(f"{m.name} {loss}", f"{m.label}, {loss}", digits=3) for m in headline for loss in LOSSES[::-2]]
+    columns += [
+        Column(f"{m.name} {loss}", f"{m.label}, {loss}", digits=3) for m in headline for loss in (PLAIN, RECIPE)
+    ]
     columns += [Column(f"match {m.name}", f"bce's match in {m.label}") for m in headline]
     rows: list[dict[str, Cell]] = []
     for network, each in plain.items():
         row: dict[str, Cell] = {"network": network, "parameters": f"{each['parameters'] / 1e6:.1f} M", "ms": each["ms"]}
-        recipe = means.get(("bce-to-wfb", network), {})
+        recipe = means.get((RECIPE, network), {})
         for name in HEADLINE:
-            row |= {f"{name} bce": each[name], f"{name} bce-to-wfb": recipe.get(name)}
+            row |= {f"{name} {PLAIN}": each[name], f"{name} {RECIPE}": recipe.get(name)}
             level = [key for key, other in plain.items() if recipe and other[name] >= recipe[name]]
             match = min(level, key=lambda key: plain[key]["ms"], default=None)
             row[f"match {name}"] = f"{match}, {plain[match]['ms'] / each['ms']:.1f}× the time" if match else "none"
@@ -253,7 +256,7 @@ def draw_networks(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: 
         label, factor = scales[scale]
         for name, arm in arms.items():
             (loss, network), where = split_arm(name), sizes[name][scale] * factor
-            colour = COLOURS[LOSSES[::-2].index(loss)]
+            colour = COLOURS[int(loss == RECIPE)]
             values = [float(seed.figure(measure)) for seed in arm.seeds.values()]
             axis.plot([where] * len(values), values, ".", color=colour, alpha=0.4, markersize=4)
             axis.plot(where, np.mean(values), markers[network], color=colour, label=f"{loss}, {network}")
