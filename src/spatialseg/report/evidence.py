@@ -232,7 +232,7 @@ def networks_table(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title:
     columns += [
         Column(f"{m.name} {loss}", f"{m.label}, {loss}", digits=3) for m in headline for loss in (PLAIN, RECIPE)
     ]
-    columns += [Column(f"match {m.name}", f"bce's match in {m.label}") for m in headline]
+    columns += [Column(f"match {m.name}", f"{PLAIN}'s match in {m.label}") for m in headline]
     rows: list[dict[str, Cell]] = []
     for network, each in plain.items():
         row: dict[str, Cell] = {"network": network, "parameters": f"{each['parameters'] / 1e6:.1f} M", "ms": each["ms"]}
