@@ -91,8 +91,11 @@ def test_every_table_of_the_project_can_be_read(monkeypatch):
 
 def test_runs_come_in_the_order_of_their_worth(project):
     runs = [(run.arm, run.rate, run.seed) for run in runs_of([TableSpec.read("tiny")])]
-    rates = [(arm, rate, evidence.TUNING_SEED) for arm in ("bce", "wfb") for rate in (0.001, 0.003)]
-    assert runs == [*rates, ("bce", None, 0), ("wfb", None, 0), ("bce", None, 1), ("wfb", None, 1)]
+    bce, wfb = ([(arm, rate, evidence.TUNING_SEED) for rate in (0.001, 0.003)] for arm in ("bce", "wfb"))
+    assert runs == [*bce, ("bce", None, 0), ("bce", None, 1), *wfb, ("wfb", None, 0), ("wfb", None, 1)]
+    Path("experiments/tables/tiny.yaml").write_text(yaml.safe_dump(SPEC | {"few_seeds": []}))
+    runs = [(run.arm, run.rate, run.seed) for run in runs_of([TableSpec.read("tiny")])]
+    assert runs == [*bce, *wfb, ("bce", None, 0), ("wfb", None, 0), ("bce", None, 1), ("wfb", None, 1)]
 
 
 def test_a_table_can_be_like_another_and_candidates_are_only_tuned(project):
@@ -107,11 +110,30 @@ def test_a_table_can_be_like_another_and_candidates_are_only_tuned(project):
 
 
 def test_a_table_can_take_some_arms_of_another(project):
-    also = {"title": "Also", "like": "tiny", "arms": ["bce"], "few_seeds": []}
+    also = {"title": "Also", "like": "tiny", "arms": ["bce"]}
     Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
     assert TableSpec.read("also").arms == {"bce": SPEC["arms"]["bce"]}
+    assert TableSpec.read("also").few_seeds == []  # it has not got the one that the other table says it of
     Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also | {"arms": ["bce", "dice"]}))
     with pytest.raises(EvidenceError, match=r"also\.yaml: the table that it is like has no arm dice"):
+        TableSpec.read("also")
+
+
+def test_an_arm_can_be_that_of_another_table(project):
+    also = {**SPEC, "title": "Also", "seeds": [0], "learning_rates": [], "few_seeds": []}
+    also["arms"] = {"plain": "tiny/bce", "wfb": SPEC["arms"]["wfb"]}
+    also["baseline"] = "plain"
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
+    tiny, spec = TableSpec.read("tiny"), TableSpec.read("also")
+    shared, own = spec.runs()
+    assert shared in list(tiny.runs()) and own.record == Path("experiments/results/also/shapes/wfb/seed0")
+    assert len(runs_of([tiny, spec])) == len(runs_of([tiny])) + 1  # it is made once
+    for run in (*tiny.runs(), own):
+        write_record(run)
+    assert set(read_records().trained["also/shapes"][2]) == {"plain", "wfb"}
+    also["arms"]["plain"] = "tiny/dice"
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
+    with pytest.raises(EvidenceError, match=r"also\.yaml: there is no arm 'tiny/dice'"):
         TableSpec.read("also")
 
 
@@ -135,7 +157,7 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
         write_record(run)
     make([spec], Path("runs"), limit=1, jobs=2)
     assert "tiny-bce on shapes, seed 0:" in capsys.readouterr().out
-    kept = read_arms(Path("experiments/results/tiny/shapes"), ["bce"])["bce"]
+    kept = read_arms({"bce": Path("experiments/results/tiny/shapes/bce")})["bce"]
     (folder,) = Path("runs/tiny-bce/shapes/seed0").iterdir()
     assert RunFolder(folder).wandb.is_dir()  # beside it, wherever W&B's service was started
     measures = json.loads((folder / "summary.json").read_text())["measures"]
@@ -145,7 +167,8 @@ def test_a_run_is_made_once_and_its_record_kept(project, capsys):
     before = (Path("experiments/results/tiny/shapes/bce/seed0") / "images.csv").stat().st_mtime_ns
     main(["tiny", "--plan"])
     shown = capsys.readouterr().out.splitlines()
-    assert [line.endswith("missing") for line in shown] == [False] * 5 + [True] * 3
+    missing = [line.partition(":")[0] for line in shown if line.endswith("missing")]
+    assert missing == ["tiny-bce on shapes, seed 1", "tiny-wfb on shapes, seed 0", "tiny-wfb on shapes, seed 1"]
     assert (Path("experiments/results/tiny/shapes/bce/seed0") / "images.csv").stat().st_mtime_ns == before
 
 
@@ -223,7 +246,7 @@ def test_tables_and_documents_follow_from_the_records(project):
         Path(document).write_text(place)
     write_tables()
     text = Path("README.md").read_text()
-    arms = read_arms(Path("experiments/results/tiny/shapes"), ["bce", "wfb"])
+    arms = read_arms({arm: Path("experiments/results/tiny/shapes") / arm for arm in ("bce", "wfb")})
     assert table_of(arms, "bce", f"Tiny: {len(scores(0, 0).names)} test images").markdown() in text
     assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
     figures = [[scores(seed, gain).figures()["weighted_f"] for seed in (0, 1)] for gain in (0, 0.1)]

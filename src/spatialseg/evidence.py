@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import yaml
 
@@ -22,6 +22,7 @@ from spatialseg.run.signals import Takeover
 
 EXPERIMENTS = Path("experiments")  # below the folder that the command is called in: the project's
 TUNING_SEED = 1000  # of the runs that choose a learning rate; no other run has it
+OF_ARMS = ("candidates", "recipe", "few_seeds")  # what is said of a table's own arms
 KEPT_CURVES = ("f", "weighted_f")
 DIGITS = 4
 
@@ -38,7 +39,8 @@ class TableSpec:
         name: Of the file, without suffix.
         title: What it shows.
         data: Names of data overlays in `experiments/data`.
-        arms: Settings of each arm, over `shared`: a configuration.
+        arms: Settings of each arm, over `shared`: a configuration. Or `<table>/<arm>`: the runs of another table's arm
+            stand here, too, and are made once.
         seeds: Seeds of every arm.
         baseline: The arm that the others are compared with.
         shared: What all arms have in common, over the experiments' base and the data overlay.
@@ -52,7 +54,7 @@ class TableSpec:
     name: str
     title: str
     data: list[str]
-    arms: dict[str, dict[str, Any]]
+    arms: dict[str, dict[str, Any] | str]
     seeds: list[int]
     baseline: str
     shared: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +68,8 @@ class TableSpec:
     def read(cls, name: str) -> "TableSpec":
         """Read `experiments/tables/<name>.yaml`; what it does not say, it takes from the table that it is `like`.
 
-        Arms may be a list then: of those that the other table has.
+        Arms may be a list then: of those that the other table has. With arms of its own a table does not take over
+        which of the other's are candidates, the recipe, or of few seeds.
 
         Raises:
             EvidenceError: There is no such table, or it does not say what it has to.
@@ -78,6 +81,8 @@ class TableSpec:
                 like = yaml.safe_load(path.with_stem(content.pop("like")).read_text())
                 if isinstance(content.get("arms"), list):
                     content["arms"] = {arm: like["arms"].get(arm) for arm in content["arms"]}
+                if "arms" in content:
+                    like = {key: value for key, value in like.items() if key not in OF_ARMS}
                 content = like | content
             spec = cls(name=name, **content)
         except FileNotFoundError:
@@ -88,6 +93,11 @@ class TableSpec:
         unknown = [arm for arm, settings in spec.arms.items() if settings is None]
         if unknown:
             raise EvidenceError(f"{path}: the table that it is like has no arm {', '.join(unknown)}")
+        for settings in spec.arms.values():
+            if isinstance(settings, str):
+                table, _, arm = settings.partition("/")
+                if arm not in cls.read(table).arms:
+                    raise EvidenceError(f"{path}: there is no arm {settings!r}")
         for arm in (spec.baseline, *filter(None, [spec.recipe]), *spec.few_seeds, *spec.candidates):
             if arm not in spec.arms:
                 raise EvidenceError(f"{path}: there is no arm {arm!r} among {', '.join(spec.arms)}")
@@ -97,21 +107,38 @@ class TableSpec:
         """Yield the runs: those that choose each arm's rate, then seed after seed."""
         for data in self.data:
             for arm in self.arms:
-                yield from (EvidenceRun(self, data, arm, TUNING_SEED, rate) for rate in self.learning_rates)
+                yield from (self.run(data, arm, TUNING_SEED, rate) for rate in self.learning_rates)
         for place, seed in enumerate(self.seeds):
             for data in self.data:
                 for arm in self.arms:
                     if arm not in self.candidates and (place < 3 or arm not in self.few_seeds):
-                        yield EvidenceRun(self, data, arm, seed)
+                        yield self.run(data, arm, seed)
+
+    def run(self, data: str, arm: str, seed: int, rate: float | None = None) -> "EvidenceRun":
+        """Return a run of an arm, as one of the table that the arm belongs to."""
+        return EvidenceRun(*self._owner(arm), data, seed, rate)
+
+    def settings(self, arm: str) -> dict[str, Any]:
+        """Return the settings of an arm, from the table that it belongs to."""
+        spec, name = self._owner(arm)
+        return cast("dict[str, Any]", spec.arms[name])
+
+    def _owner(self, arm: str) -> tuple["TableSpec", str]:
+        """Return the table that an arm belongs to, and what it is called there."""
+        settings = self.arms[arm]
+        if isinstance(settings, str):
+            table, _, name = settings.partition("/")
+            return TableSpec.read(table)._owner(name)
+        return self, arm
 
 
 @dataclass(frozen=True)
 class EvidenceRun:
-    """One run of a table; with a rate, one that is only validated."""
+    """One run of a table that the arm belongs to; with a rate, one that is only validated."""
 
     spec: TableSpec
-    data: str
     arm: str
+    data: str
     seed: int
     rate: float | None = None
 
@@ -145,7 +172,7 @@ class EvidenceRun:
             return self.rate
         tried = {}
         for rate in self.spec.learning_rates:
-            run = EvidenceRun(self.spec, self.data, self.arm, TUNING_SEED, rate)
+            run = replace(self, seed=TUNING_SEED, rate=rate)
             if not run.done:
                 raise EvidenceError(f"{self.arm} on {self.data}: {run.record}, of the rate {rate:g}, is missing")
             tried[rate] = run.summary()["validation"][self.spec.chosen_by]
@@ -153,7 +180,7 @@ class EvidenceRun:
 
     def settings(self, runs: Path) -> dict[Path, dict[str, Any]]:
         """Return what is set over base and data overlay, by the file that says so: the table's share, and the arm's."""
-        settings: dict[str, Any] = {"experiment": self.experiment, **self.spec.arms[self.arm]}
+        settings: dict[str, Any] = {"experiment": self.experiment, **self.spec.settings(self.arm)}
         rate = self.chosen_rate()
         if rate is not None:
             settings["model"] = {**settings.get("model", {}), "learning_rate": rate}
@@ -207,10 +234,13 @@ class EvidenceRun:
 def runs_of(specs: Sequence[TableSpec]) -> list[EvidenceRun]:
     """Return the runs of tables in the order in which they are worth making.
 
-    Those that choose rates come first, then seed after seed of each table, and the rates of candidates last.
+    Those that choose rates come first, then seed after seed of each table; then the same of arms of few seeds, and last
+    the rates of candidates.
     """
-    runs = [run for spec in specs for run in spec.runs()]
-    return sorted(runs, key=lambda run: (run.arm in run.spec.candidates, run.rate is None))
+    runs = {run.record: run for spec in specs for run in spec.runs()}
+    return sorted(
+        runs.values(), key=lambda run: (run.arm in run.spec.candidates, run.arm in run.spec.few_seeds, run.rate is None)
+    )
 
 
 class Running:

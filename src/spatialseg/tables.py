@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,19 +37,19 @@ class Records(NamedTuple):
     """By what was asked of trained networks once more, what it found."""
 
 
-def read_arms(folder: Path, names: Iterable[str]) -> dict[str, Arm]:
+def read_arms(folders: Mapping[str, Path]) -> dict[str, Arm]:
     """Read the records of arms.
 
     Args:
-        folder: `experiments/results/<table>/<data>`.
-        names: The arms, in the order to show them; those without a record are left out.
+        folders: By arm, in the order to show them, `experiments/results/<table>/<data>/<arm>`; arms without a record
+            are left out.
 
     Returns:
         By name, each arm with the seeds that were run, and of their measures those that tables show.
     """
     arms = {}
-    for name in names:
-        paths = [path.parent for path in folder.glob(f"{name}/seed*/summary.json")]
+    for name, folder in folders.items():
+        paths = [path.parent for path in folder.glob("seed*/summary.json")]
         seeds = {int(path.name.removeprefix("seed")): Scores.load(path) for path in paths}
         for scores in seeds.values():
             scores.measures = tuple(measure for measure in scores.measures if measure.name in report.SHOWN)
@@ -65,7 +65,8 @@ def read_records() -> Records:
     for spec in specs:
         for data in spec.data:
             folder = EXPERIMENTS / "results" / spec.name / data
-            if arms := read_arms(folder, spec.arms):
+            folders = {arm: spec.run(data, arm, seed=0).record.parent for arm in spec.arms}
+            if folder.is_dir() and (arms := read_arms(folders)):
                 title = f"{spec.title}: {len(next(iter(arms.values())).first_seed)} test images"
                 trained[f"{spec.name}/{data}"] = replace(spec, title=title), folder, arms
         runs = [run for run in runs_of([spec]) if run.rate is not None and run.done]
