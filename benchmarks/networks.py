@@ -21,8 +21,8 @@ def main() -> None:
     base = yaml.safe_load((EXPERIMENTS / "base.yaml").read_text())["model"] | spec.shared["model"]
     image, batch, target = torch.rand(1, 3, SIDE, SIDE), torch.rand(BATCH, 3, SIDE, SIDE), torch.ones(BATCH, SIDE, SIDE)
     networks, of_arm = {}, {}
-    for arm in spec.arms:
-        model = base | spec.settings(arm)["model"]
+    for arm, settings in spec.arms.items():
+        model = base | settings["model"]
         key = f"{model['encoder']} {model['network_args']}"
         if key not in networks:
             networks[key] = make_network(model["architecture"], model["encoder"], None, 1, model["network_args"])

@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import yaml
 
@@ -39,8 +39,8 @@ class TableSpec:
         name: Of the file, without suffix.
         title: What it shows.
         data: Names of data overlays in `experiments/data`.
-        arms: Settings of each arm, over `shared`: a configuration. Or `<table>/<arm>`: the runs of another table's arm
-            stand here, too, and are made once.
+        arms: Settings of each arm, over `shared`: a configuration. The file may say `<table>/<arm>` instead: the runs
+            of another table's arm stand here, too, and are made once.
         seeds: Seeds of every arm.
         baseline: The arm that the others are compared with.
         shared: What all arms have in common, over the experiments' base and the data overlay.
@@ -49,12 +49,13 @@ class TableSpec:
         few_seeds: Arms that get the first three seeds only.
         recipe: The arm whose gain over each of the others is tabled; "" for none.
         candidates: Arms that are only tuned, on validation: what was tried on the way to a recipe.
+        borrowed: Of the arms that are another table's, that table, and what they are called there.
     """
 
     name: str
     title: str
     data: list[str]
-    arms: dict[str, dict[str, Any] | str]
+    arms: dict[str, dict[str, Any]]
     seeds: list[int]
     baseline: str
     shared: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class TableSpec:
     few_seeds: list[str] = field(default_factory=list)
     recipe: str = ""
     candidates: list[str] = field(default_factory=list)
+    borrowed: dict[str, tuple["TableSpec", str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, name: str) -> "TableSpec":
@@ -84,7 +86,16 @@ class TableSpec:
                 if "arms" in content:
                     like = {key: value for key, value in like.items() if key not in OF_ARMS}
                 content = like | content
-            spec = cls(name=name, **content)
+            borrowed = {}
+            for arm, settings in content.get("arms", {}).items():
+                if isinstance(settings, str):
+                    table, _, theirs = settings.partition("/")
+                    other = cls.read(table)
+                    if theirs not in other.arms:
+                        raise EvidenceError(f"{path}: there is no arm {settings!r}")
+                    borrowed[arm] = other, theirs
+                    content["arms"][arm] = other.arms[theirs]
+            spec = cls(name=name, borrowed=borrowed, **content)
         except FileNotFoundError:
             known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
             raise EvidenceError(f"there is no table {name!r} in {path.parent}; there are: {known}") from None
@@ -93,11 +104,6 @@ class TableSpec:
         unknown = [arm for arm, settings in spec.arms.items() if settings is None]
         if unknown:
             raise EvidenceError(f"{path}: the table that it is like has no arm {', '.join(unknown)}")
-        for settings in spec.arms.values():
-            if isinstance(settings, str):
-                table, _, arm = settings.partition("/")
-                if arm not in cls.read(table).arms:
-                    raise EvidenceError(f"{path}: there is no arm {settings!r}")
         for arm in (spec.baseline, *filter(None, [spec.recipe]), *spec.few_seeds, *spec.candidates):
             if arm not in spec.arms:
                 raise EvidenceError(f"{path}: there is no arm {arm!r} among {', '.join(spec.arms)}")
@@ -116,20 +122,10 @@ class TableSpec:
 
     def run(self, data: str, arm: str, seed: int, rate: float | None = None) -> "EvidenceRun":
         """Return a run of an arm, as one of the table that the arm belongs to."""
-        return EvidenceRun(*self._owner(arm), data, seed, rate)
-
-    def settings(self, arm: str) -> dict[str, Any]:
-        """Return the settings of an arm, from the table that it belongs to."""
-        spec, name = self._owner(arm)
-        return cast("dict[str, Any]", spec.arms[name])
-
-    def _owner(self, arm: str) -> tuple["TableSpec", str]:
-        """Return the table that an arm belongs to, and what it is called there."""
-        settings = self.arms[arm]
-        if isinstance(settings, str):
-            table, _, name = settings.partition("/")
-            return TableSpec.read(table)._owner(name)
-        return self, arm
+        if arm in self.borrowed:
+            other, theirs = self.borrowed[arm]
+            return other.run(data, theirs, seed, rate)
+        return EvidenceRun(self, data, arm, seed, rate)
 
 
 @dataclass(frozen=True)
@@ -137,8 +133,8 @@ class EvidenceRun:
     """One run of a table that the arm belongs to; with a rate, one that is only validated."""
 
     spec: TableSpec
-    arm: str
     data: str
+    arm: str
     seed: int
     rate: float | None = None
 
@@ -172,7 +168,7 @@ class EvidenceRun:
             return self.rate
         tried = {}
         for rate in self.spec.learning_rates:
-            run = replace(self, seed=TUNING_SEED, rate=rate)
+            run = EvidenceRun(self.spec, self.data, self.arm, TUNING_SEED, rate)
             if not run.done:
                 raise EvidenceError(f"{self.arm} on {self.data}: {run.record}, of the rate {rate:g}, is missing")
             tried[rate] = run.summary()["validation"][self.spec.chosen_by]
@@ -180,7 +176,7 @@ class EvidenceRun:
 
     def settings(self, runs: Path) -> dict[Path, dict[str, Any]]:
         """Return what is set over base and data overlay, by the file that says so: the table's share, and the arm's."""
-        settings: dict[str, Any] = {"experiment": self.experiment, **self.spec.settings(self.arm)}
+        settings: dict[str, Any] = {"experiment": self.experiment, **self.spec.arms[self.arm]}
         rate = self.chosen_rate()
         if rate is not None:
             settings["model"] = {**settings.get("model", {}), "learning_rate": rate}

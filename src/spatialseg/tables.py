@@ -37,24 +37,21 @@ class Records(NamedTuple):
     """By what was asked of trained networks once more, what it found."""
 
 
-def read_arms(folders: Mapping[str, Path]) -> dict[str, Arm]:
-    """Read the records of arms.
-
-    Args:
-        folders: By arm, in the order to show them, `experiments/results/<table>/<data>/<arm>`; arms without a record
-            are left out.
+def read_arms(spec: TableSpec, data: str) -> dict[str, Arm]:
+    """Read the records of a table's arms on a data set, of the seeds that the table asks for.
 
     Returns:
-        By name, each arm with the seeds that were run, and of their measures those that tables show.
+        By name, in the table's order, each arm that has a record with the seeds that were run, and of their measures
+        those that tables show.
     """
     arms = {}
-    for name, folder in folders.items():
-        paths = [path.parent for path in folder.glob("seed*/summary.json")]
-        seeds = {int(path.name.removeprefix("seed")): Scores.load(path) for path in paths}
+    for name in spec.arms:
+        runs = [spec.run(data, name, seed) for seed in spec.seeds]
+        seeds = {run.seed: Scores.load(run.record) for run in runs if run.done}
         for scores in seeds.values():
             scores.measures = tuple(measure for measure in scores.measures if measure.name in report.SHOWN)
         if seeds:
-            arms[name] = Arm(name, dict(sorted(seeds.items())))
+            arms[name] = Arm(name, seeds)
     return arms
 
 
@@ -65,8 +62,7 @@ def read_records() -> Records:
     for spec in specs:
         for data in spec.data:
             folder = EXPERIMENTS / "results" / spec.name / data
-            folders = {arm: spec.run(data, arm, seed=0).record.parent for arm in spec.arms}
-            if folder.is_dir() and (arms := read_arms(folders)):
+            if folder.is_dir() and (arms := read_arms(spec, data)):
                 title = f"{spec.title}: {len(next(iter(arms.values())).first_seed)} test images"
                 trained[f"{spec.name}/{data}"] = replace(spec, title=title), folder, arms
         runs = [run for run in runs_of([spec]) if run.rate is not None and run.done]
