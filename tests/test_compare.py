@@ -47,6 +47,7 @@ def test_seeds_are_folded_and_the_better_run_is_marked(runs, capsys):
     assert (
         first["low"] < first["difference"] < first["high"] and first["p_value"] == 0.25 and first["improvement"] > 0.6
     )
+    assert first["pairs"] == 3
     for kind in ("csv", "md", "tex"):
         assert (runs / "comparison" / f"differences.{kind}").stat().st_size > 100
 

@@ -71,7 +71,19 @@ def test_seeds_widen_the_interval_and_pairing_narrows_it():
     unpaired = differences(Arm("a", first), Arm("c", third))[FW]
     assert paired.crossed == pytest.approx((0.02, 0.02)) and paired.p_value == pytest.approx(2 / 2**6)
     assert unpaired.p_value is None and unpaired.crossed[0] < 0 < 0.04 < unpaired.crossed[1]
-    assert unpaired.images == pytest.approx((0.02, 0.02))
+    assert unpaired.images == pytest.approx((0.02, 0.02)) and (paired.pairs, unpaired.pairs) == (6, 0)
+
+
+def test_only_seeds_that_both_have_are_compared():
+    """One arm lacks a seed that was lucky: what is left is the same."""
+    seeds = {seed: make_scores(seed, shift=0.2 * (seed == 2)) for seed in range(3)}
+    fewer = {seed: seeds[seed] for seed in (0, 1)}
+    for first, second in ((seeds, fewer), (fewer, seeds)):
+        for each in differences(Arm("a", first), Arm("b", second)):
+            assert each.value == 0 and each.images == each.crossed == (0, 0) and (each.pairs, each.p_value) == (2, 1)
+            assert each.improvement == pytest.approx(0.5)
+    (alone, *_) = differences(Arm("a", seeds), Arm("b", {2: seeds[2]}))
+    assert (alone.value, alone.pairs, alone.crossed, alone.p_value) == (0, 1, None, None)
 
 
 def test_sign_flips_agree_with_scipy():

@@ -36,12 +36,15 @@ def tabulate_differences(arms: Sequence[Arm]) -> Table:
             low, high = each.images
             row = {"run": arm.name, "measure": each.measure.describe(), "difference": each.value}
             row |= {"images_low": low, "images_high": high, "improvement": each.improvement}
+            if max(len(one.seeds) for one in (arms[0], arm)) > 1:
+                row["pairs"] = each.pairs
             if each.crossed:
                 row |= dict(zip(("low", "high"), each.crossed, strict=True)) | {"p_value": each.p_value}
             rows.append(row)
     columns = [
         Column("run", "run"),
         Column("measure", "measure"),
+        Column("pairs", "paired seeds"),
         Column("difference", "Δ", signed=True),
         Column("images_low", "images: from", signed=True),
         Column("images_high", "images: to", signed=True),
@@ -52,7 +55,8 @@ def tabulate_differences(arms: Sequence[Arm]) -> Table:
     ]
     caption = (
         f"95 % intervals by the bootstrap ({RESAMPLES} resamples), over the images of these very runs and, with "
-        "several seeds, over seeds and images; p: exact sign-flip test over paired seeds; better: the share of images "
+        "several seeds, over seeds and images; of seeds those that both have, or all if there "
+        "are none; p: exact sign-flip test over paired seeds; better: the share of images "
         "(and pairs of seeds) whose score is better, ties half."
     )
     shown = [column for column in columns if any(column.key in row for row in rows)]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spatialseg.hints import did_you_mean
-from spatialseg.report.statistics import Arm
+from spatialseg.report.statistics import NO_SEED, Arm
 from spatialseg.run.folder import RunError, RunFolder, find_runs
 from spatialseg.scores import FACTS, Scores
 
@@ -100,7 +100,7 @@ def _open_scored(index: Sequence[Mapping[str, Any]], images: Sequence[str] | Non
         if images is not None and set(images) <= set(scores.names):
             scores = scores.take(images)
         maps = _maps_of(row["maps"])
-        entries.append(Entry(Arm(method, {0: scores}), [], maps, dataset, str(folder / method)))
+        entries.append(Entry(Arm(method, {NO_SEED: scores}), [], maps, dataset, str(folder / method)))
     if images is not None and len({entry.data for entry in entries}) > 1:
         entries = [entry for entry in entries if entry.arm.first_seed.names == list(images)] or entries
     return entries

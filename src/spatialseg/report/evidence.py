@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from spatialseg.metrics.registry import available_measures
 from spatialseg.report.pictures import COLOURS, SIZE, plots
-from spatialseg.report.statistics import Arm, Difference, differences
+from spatialseg.report.statistics import Arm, Difference, differences, paired
 from spatialseg.report.table import Cell, Column, Table, columns_of
 from spatialseg.scores import Measure
 
@@ -32,13 +32,8 @@ def measures_of(arms: Mapping[str, Arm], names: Sequence[str]) -> list[Measure]:
 
 
 def against(baseline: Arm, other: Arm) -> dict[str, Difference]:
-    """Return the differences of an arm to the baseline, by measure, over the seeds that both have."""
-    common = sorted(baseline.seeds.keys() & other.seeds.keys())
-    first, second = (  # an arm that has no other seeds has perhaps been resampled already
-        arm if list(arm.seeds) == common else Arm(arm.name, {seed: arm.seeds[seed] for seed in common})
-        for arm in (baseline, other)
-    )
-    return {each.measure.name: each for each in differences(first, second)}
+    """Return the differences of an arm to the baseline, by measure."""
+    return {each.measure.name: each for each in differences(baseline, other)}
 
 
 def table_of(arms: Mapping[str, Arm], baseline: str, title: str) -> Table:
@@ -94,7 +89,7 @@ def significance_table(arms: Mapping[str, Arm], recipe: str, gains: Gains) -> Ta
         columns += [Column(f"{each.name} better", "better", digits=2)]
     rows: list[dict[str, Cell]] = []
     for name, found in gains.items():
-        row: dict[str, Cell] = {"arm": name, "seeds": len(arms[name].seeds.keys() & arms[recipe].seeds.keys())}
+        row: dict[str, Cell] = {"arm": name, "seeds": found[shown[0].name].pairs}
         for each in shown:
             row |= {f"{each.name} p": found[each.name].p_value, f"{each.name} better": found[each.name].improvement}
         rows.append(row)
@@ -173,11 +168,8 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
     for axis, (measure, fact, (values, form)) in zip(axes, panels, strict=True):
         fifths = np.array_split(np.argsort(values), 5)
         for place, name in enumerate(rivals):
-            images = [
-                np.mean([seed.columns[measure.name] for seed in arms[each].seeds.values()], axis=0)
-                for each in (name, recipe)
-            ]
-            gains = [(images[1] - images[0])[fifth] for fifth in fifths]
+            rival, ours = (arm.images(measure) for arm in paired(arms[name], arms[recipe]))
+            gains = [(ours - rival)[fifth] for fifth in fifths]
             errors = [1.96 * gain.std(ddof=1) / len(gain) ** 0.5 for gain in gains]
             where = np.arange(5) + 0.12 * (place - (len(rivals) - 1) / 2)
             colour = COLOURS[list(arms).index(name) % len(COLOURS)]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from spatialseg.report.entries import CUT, Entry
 from spatialseg.report.sheet import map_pixels
-from spatialseg.report.statistics import Arm, differences
+from spatialseg.report.statistics import NO_SEED, Arm, differences, paired
 from spatialseg.report.svg import Plot, span
 from spatialseg.report.table import Cell, Column, Table, columns_of
 from spatialseg.run.folder import RunFolder
@@ -102,13 +102,6 @@ def _class_colours(arm: Arm) -> dict[str, str]:
     return {name: f"rgb{tuple(colour)}" for name, colour in zip(names, colours, strict=True)}
 
 
-def _images(arm: Arm) -> Array:
-    """Return each image's score in the first measure, the mean over seeds."""
-    name = arm.measures[0].name
-    mean: Array = np.mean([scores.columns[name] for scores in arm.seeds.values()], axis=0)
-    return mean
-
-
 def _forest(first: Arm, second: Arm, index: int) -> Plot:
     """Draw the differences in all measures with their intervals."""
     found = [each for each in differences(first, second) if not np.isnan(each.value)]  # scored maps have fewer
@@ -133,7 +126,10 @@ def _seeds(arms: Sequence[Arm]) -> Iterable[Plot]:
         plot = Plot(measure.describe(), span(*ends, *(arm.figures[row] for arm in arms)), names=[a.name for a in arms])
         for place, (arm, interval) in enumerate(zip(arms, ends, strict=True)):
             plot.line(interval, [place, place], f"c{place % 7}")
-            labels = [f"seed {seed}: {value:.4f}" for seed, value in zip(arm.seeds, arm.figures[row], strict=True)]
+            labels = [
+                f"{value:.4f}" if seed == NO_SEED else f"seed {seed}: {value:.4f}"
+                for seed, value in zip(arm.seeds, arm.figures[row], strict=True)
+            ]
             plot.dots(arm.figures[row], [place] * len(labels), f"c{place % 7}", labels, 4)
         yield plot
 
@@ -169,9 +165,9 @@ def _curves(arms: Sequence[Arm]) -> Iterable[Plot]:
 
 def _scatter(first: Arm, second: Arm, index: int) -> Plot:
     """Draw the image scores of one arm over those of the baseline."""
-    x, y = _images(first), _images(second)
-    both = span(x, y)
-    label = first.measures[0].label
+    measure = first.measures[0]
+    x, y = (arm.images(measure) for arm in paired(first, second))
+    both, label = span(x, y), measure.label
     plot = Plot(f"{label} of each image", both, both, x_label=first.name, y_label=second.name)
     plot.line(both, both, "zero")
     names = first.first_seed.names
@@ -182,12 +178,14 @@ def _scatter(first: Arm, second: Arm, index: int) -> Plot:
 
 def _sizes(arms: Sequence[Arm]) -> Plot:
     """Draw the gain of each arm over the baseline against the share of foreground; of one arm, its scores."""
-    scores, label, first = arms[0].first_seed, arms[0].measures[0].label, _images(arms[0])
+    scores, measure = arms[0].first_seed, arms[0].measures[0]
+    first = arms[0].images(measure)
     share: Array = 100 * scores.columns["foreground"]
     known = (share > 0) & ~np.isnan(first)
     share, names = share[known], np.array(scores.names)[known]
-    gains = [(_images(arm) - first)[known] for arm in arms[1:]] or [first[known]]
-    what, label = ("Gain", f"Δ {label}") if len(arms) > 1 else ("Score", label)
+    pairs = [[each.images(measure) for each in paired(arms[0], arm)] for arm in arms[1:]]
+    gains = [(ours - baseline)[known] for baseline, ours in pairs] or [first[known]]
+    what, label = ("Gain", f"Δ {measure.label}") if len(arms) > 1 else ("Score", measure.label)
     x = (share.min() * 0.9, share.max() * 1.1) if known.any() else (1.0, 100.0)
     title = f"{what} against the size of the object"
     plot = Plot(title, x, span(*gains), x_label="foreground, %", y_label=label, log=True)
@@ -208,7 +206,7 @@ def _sizes(arms: Sequence[Arm]) -> Plot:
 
 def _boxes(arms: Sequence[Arm]) -> Plot:
     """Draw how the image scores of each arm spread."""
-    known = [values[~np.isnan(values)] for values in map(_images, arms)]
+    known = [values[~np.isnan(values)] for values in (arm.images(arm.measures[0]) for arm in arms)]
     spreads: list[Array] = [
         np.percentile(each, (5, 25, 50, 75, 95)) if len(each) else np.full(5, np.nan) for each in known
     ]
@@ -247,10 +245,10 @@ def _all_images(arms: Sequence[Arm]) -> Table:
     columns = [Column("name", "image"), Column("size", "foreground, %", digits=1)]
     columns += [Column(arm.name, f"{measure.label}: {arm.name}", digits=3) for arm in arms]
     values: dict[str, Iterable[Cell]] = {"name": scores.names, "size": (100 * scores.columns["foreground"]).tolist()}
-    values |= {arm.name: _images(arm).tolist() for arm in arms}
+    values |= {arm.name: arm.images(measure).tolist() for arm in arms}
     if len(arms) > 1:
         columns.append(Column("gain", f"Δ {arms[-1].name}", digits=3, signed=True))
-        values["gain"] = (_images(arms[-1]) - _images(arms[0])).tolist()
+        values["gain"] = (arms[-1].images(measure) - arms[0].images(measure)).tolist()
     return Table(columns, [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)])
 
 

@@ -2,13 +2,14 @@
 
 An arm is what a training's settings give: the scores of several seeds on the same test images. Seeds and images are
 both samples of what could have been: the crossed bootstrap draws anew from both, independently, the same images for
-both arms and all seeds (Owen, *The pigeonhole bootstrap*, Annals of Applied Statistics 2007). Images alone say how sure
-the difference of *these* trained networks is; not, what another training would give.
+both arms and all seeds (Owen, *The pigeonhole bootstrap*, Annals of Applied Statistics 2007). What is peculiar to one
+seed and image together counts more than once that way: the intervals are rather too wide than too narrow. Images alone
+say how sure the difference of *these* trained networks is; not, what another training would give.
 """
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
 RESAMPLES = 10_000
+NO_SEED = -1  # of maps that are not of a training of ours, and so are paired with none
 AT_ONCE = 4_000_000  # weights held at a time, 32 MB
 
 
@@ -30,7 +32,7 @@ class Arm:
 
     Args:
         name: What to call it.
-        seeds: Scores by seed in ascending order, all of the same images.
+        seeds: Scores by seed in ascending order, all of the same images; of scored maps by `NO_SEED`.
         resamples: How many times images are drawn anew.
     """
 
@@ -57,6 +59,11 @@ class Arm:
     def means(self) -> dict[str, float]:
         """Return each measure's mean over seeds, by name."""
         return dict(zip(self.first_seed.figures(), self.figures.mean(axis=1).tolist(), strict=True))
+
+    def images(self, measure: Measure) -> Array:
+        """Return the score of each image in a measure, the mean over seeds, (N,)."""
+        mean: Array = np.mean([scores.columns[measure.name] for scores in self.seeds.values()], axis=0)
+        return mean
 
     @cached_property
     def resampled(self) -> Array:
@@ -87,32 +94,32 @@ class Difference(NamedTuple):
     """95 % interval over images, of these very runs."""
     crossed: Interval | None
     """95 % interval over seeds and images; None with a single seed in either arm."""
+    pairs: int
+    """Number of seeds that are paired; 0 if the arms have none in common, and all seeds of both count."""
     p_value: float | None
-    """Exact two-sided sign-flip test over paired seeds; None unless both arms have the same seeds, two or more."""
+    """Exact two-sided sign-flip test over paired seeds; None unless there are two or more."""
     improvement: float
     """Probability that the second arm's score of an image is better than the first's, ties counted half."""
 
 
 def differences(first: Arm, second: Arm) -> list[Difference]:
-    """Compare two arms in every measure.
-
-    Seeds are paired by number when both arms have the same ones: a seed then fixes the order of the images and the
-    first weights of both.
+    """Compare two arms in every measure, over the seeds that both have.
 
     Args:
         first: The baseline.
         second: What is held against it; of the same images and measures, with as many resamples.
     """
+    first, second = paired(first, second)
+    pairs = len(first.seeds.keys() & second.seeds.keys())
     value = second.figures.mean(axis=1) - first.figures.mean(axis=1)
     images = _interval(second.resampled.mean(axis=1) - first.resampled.mean(axis=1))
-    paired = list(first.seeds) == list(second.seeds)
     crossed = p_values = None
     if min(len(first.seeds), len(second.seeds)) > 1:
         random = np.random.default_rng(1)
         drawn = draw(random, len(first.seeds), first.resamples)
-        also = drawn if paired else draw(random, len(second.seeds), second.resamples)
+        also = drawn if pairs else draw(random, len(second.seeds), second.resamples)
         crossed = _interval(_mean_of(second, also) - _mean_of(first, drawn))
-        if paired:
+        if pairs:
             p_values = sign_flip(second.figures - first.figures)
     return [
         Difference(
@@ -120,11 +127,28 @@ def differences(first: Arm, second: Arm) -> list[Difference]:
             float(value[index]),
             images[index],
             crossed[index] if crossed else None,
+            pairs,
             float(p_values[index]) if p_values is not None else None,
             improvement(measure, first.seeds, second.seeds),
         )
         for index, measure in enumerate(first.measures)
     ]
+
+
+def paired(first: Arm, second: Arm) -> tuple[Arm, Arm]:
+    """Return both arms with the seeds alone that they have in common, or as they are if there are none.
+
+    A seed fixes the order of the images and the first weights of both, and what only one of them was trained with would
+    be taken for a difference between them.
+    """
+    common = sorted(first.seeds.keys() & second.seeds.keys())
+    one, two = (  # an arm that has no other seeds has perhaps been resampled already
+        arm
+        if not common or list(arm.seeds) == common
+        else replace(arm, seeds={seed: arm.seeds[seed] for seed in common})
+        for arm in (first, second)
+    )
+    return one, two
 
 
 def draw(random: np.random.Generator, count: int, resamples: int) -> Array:
