@@ -103,7 +103,7 @@ score: $(STAMP) ## Score the maps in PRED against the masks in GT; ARGS goes to 
 	@$(BIN)/python -m spatialseg score --pred $(PRED) --gt $(GT) $(ARGS)
 
 compare: $(STAMP) ## Show the runs RUNS on DATA side by side; ARGS goes to the command
-	@$(BIN)/python -m spatialseg compare $(foreach run,$(RUNS),$(if $(findstring /,$(run)),$(run),$(run)/$(DATA))) $(ARGS)
+	@$(BIN)/python -m spatialseg compare $(foreach run,$(RUNS),$(if $(findstring /,$(run))$(wildcard $(run)/scores.json),$(run),$(run)/$(DATA))) $(ARGS)
 
 leet: $(STAMP) ## Look at the curves of all runs in the terminal, with W&B's own tool and no account
 	@$(BIN)/wandb leet runs/wandb $(ARGS)

@@ -105,6 +105,10 @@ ARGUMENTS = [
     ("--model.network_args={activation: sigmoid}", "unet has no argument 'activation'; network_args may hold:"),
     ("--model.classes=2", 'Linked "model.classes" must be given via "data.classes"'),
     ("--model.loss=bce", "model.loss must be a list of terms, got 'bce'; write [{name: bce}]"),
+    (
+        "--model.loss=[bce, wfb]",
+        "model.loss must be a list of terms, got ['bce', 'wfb']; write [{name: bce}, {name: wfb}]",
+    ),
     ("--model.loss=[]", "a loss needs at least one term, got none"),
     ("--model.loss=[{name: wfbb}]", "there is no loss 'wfbb', did you mean 'wfb'?"),
     ("--model.loss=[{name: os.system}]", "'os.system' must be a class derived from torch.nn.Module"),
@@ -359,8 +363,8 @@ COMMANDS = [
     ("score --pred no --gt no --beta2=-1", "beta2 must be positive, got -1.0"),
     ("score --pred no --gt no --beta2=nan", "beta2 must be positive, got nan"),
     ("score --pred no --gt no --workers=-1", "workers must be at least 0 (one thread per CPU), got -1"),
-    ("test", "test needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for its best"),
-    ("validate", "validate needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for its best"),
+    ("test", "test needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for the one it tested"),
+    ("validate", "validate needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for the one it tested"),
     ("fitt", "there is no command 'fitt', did you mean 'fit'?"),
 ]
 

@@ -13,7 +13,7 @@ from spatialseg.compare import main
 from spatialseg.data import ProceduralScenes
 from spatialseg.report.comparison import tabulate_differences, tabulate_figures
 from spatialseg.report.entries import open_entries
-from spatialseg.run.folder import RunError
+from spatialseg.run.folder import RunError, RunFolder
 from spatialseg.score import main as score
 from spatialseg.scores import Measure, Scores
 
@@ -191,6 +191,34 @@ def test_a_folder_of_scores_is_all_its_methods(beside, capsys):
     assert [entry.arm.name for entry in open_entries(["scores/other", "scores/peer"])] == ["other", "peer"]
     main(["scores/peer", "scores/other", "--html"])
     assert "scored maps come without photographs" in (shown := capsys.readouterr().out) and "6 test images" in shown
+
+
+def test_one_of_several_data_sets_can_be_named(beside):
+    (beside / "sets").mkdir()
+    for name in "ab":
+        (beside / "sets" / name).symlink_to(beside / "peer")
+    score(["--pred", "peer=sets", "--gt", "a=masks", "b=masks", "--out", "both", *QUICK])
+    assert [entry.place for entry in open_entries(["both/peer/b", "scores/other"])] == [
+        "both/peer/b",
+        "scores/other/masks",
+    ]
+    with pytest.raises(
+        RunError, match="are called 'peer': both/peer/a, both/peer/b; name each once, of scored maps one"
+    ):
+        open_entries(["both"])
+
+
+def test_further_measures_of_maps_do_not_keep_them_from_runs(beside):
+    score(["--pred", "peer", "--gt", "masks", "--out", "further", "--further", "multiscale_iou", *QUICK])
+    run, peer = open_entries(["bce/shapes", "further/peer"])
+    assert [measure.name for measure in run.arm.measures] == [measure.name for measure in peer.arm.measures]
+
+
+def test_maps_without_seeds_are_held_against_all_seeds_of_a_run(beside):
+    first = RunFolder(open_entries(["bce/shapes"])[0].place).scores()
+    make_run(beside / "runs", "bce", first.take(first.names), seed=1)
+    arms = [entry.arm for entry in open_entries(["bce/shapes", "scores/peer"])]
+    assert {row["pairs"] for row in tabulate_differences(arms).rows} == {0}
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,35 @@ def test_unknown_tables_and_arms_are_named(project, capsys):
         TableSpec.read("tiny")
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"like": "tinny"}, r"no table 'tinny', which 'also' is like, in experiments.tables, did you mean 'tiny'\?"),
+        ({"like": "also"}, "in a circle: also → also"),
+        (SPEC | {"arms": ["bce"]}, "has no arm bce"),
+        (SPEC | {"arms": "bce"}, "must be settings by name"),
+        ({"like": "tiny", "arms": {"bce": "also/bce"}, "baseline": "bce"}, "in a circle: also → also"),
+        ({"like": "tiny", "data": ["shape"]}, "no data set 'shape'"),
+        ({"like": "tiny", "chosen_by": "IoU"}, "no measure 'IoU' to choose rates by"),
+        ({"like": "tiny", "seed": [0]}, r"got an unexpected keyword argument 'seed'"),
+        ([], "must hold settings"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_why(project, other, message):
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(other))
+    with pytest.raises(EvidenceError, match=message):
+        TableSpec.read("also")
+
+
+def test_a_table_may_be_like_one_whose_arms_are_of_another(project):
+    for name, content in {
+        "also": {"like": "tiny", "arms": ["wfb"], "baseline": "wfb"},
+        "third": {"like": "also"},
+    }.items():
+        Path(f"experiments/tables/{name}.yaml").write_text(yaml.safe_dump(content))
+    assert [*TableSpec.read("third").arms] == ["wfb"]
+
+
 def test_documents_quote_the_records(monkeypatch):
     monkeypatch.chdir(ROOT)
     records = read_records()

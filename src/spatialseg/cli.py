@@ -45,7 +45,6 @@ def main(args: Sequence[str] | None = None) -> None:
         hint = did_you_mean(command, COMMANDS)
         print(f"spatialseg: there is no command {command!r}{hint}\n\n{_overview()}", file=sys.stderr)
         sys.exit(2)
-    _keep_freed_memory()
     module = COMMANDS[command][0]
     if module == "run.cli" and "GOMP_SPINCOUNT" not in os.environ and busy_cores() > 0.5:
         # Threads of GNU OpenMP wait for each other by spinning. When one has to wait for a core that others use, that

@@ -16,8 +16,10 @@ from typing import IO, Any
 
 import yaml
 
-from spatialseg.hints import command_parser
-from spatialseg.run.folder import RunFolder, trainings
+from spatialseg.hints import command_parser, did_you_mean
+from spatialseg.metrics.registry import available_measures
+from spatialseg.run.config import read_config
+from spatialseg.run.folder import RunError, RunFolder, trainings
 from spatialseg.run.signals import Takeover
 
 EXPERIMENTS = Path("experiments")  # below the folder that the command is called in: the project's
@@ -67,46 +69,44 @@ class TableSpec:
     borrowed: dict[str, tuple["TableSpec", str]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, name: str) -> "TableSpec":
+    def read(cls, name: str, within: tuple[str, ...] = ()) -> "TableSpec":
         """Read `experiments/tables/<name>.yaml`; what it does not say, it takes from the table that it is `like`.
 
         Arms may be a list then: of those that the other table has. With arms of its own a table does not take over
         which of the other's are candidates, the recipe, or of few seeds.
 
+        Args:
+            name: Of the table.
+            within: Tables that borrow from it.
+
         Raises:
             EvidenceError: There is no such table, or it does not say what it has to.
         """
-        path = EXPERIMENTS / "tables" / f"{name}.yaml"
+        if name in within:
+            raise EvidenceError(f"tables borrow arms from each other in a circle: {' → '.join((*within, name))}")
+        content, path = _settings(name), _path(name)
+        borrowed = {}
+        for arm, settings in content["arms"].items():
+            if isinstance(settings, str):
+                table, _, theirs = settings.partition("/")
+                other = cls.read(table, (*within, name))
+                if theirs not in other.arms:
+                    raise EvidenceError(f"{path}: there is no arm {settings!r}{did_you_mean(theirs, other.arms)}")
+                borrowed[arm] = other, theirs
+                content["arms"][arm] = other.arms[theirs]
         try:
-            content = yaml.safe_load(path.read_text())
-            if "like" in content:
-                like = yaml.safe_load(path.with_stem(content.pop("like")).read_text())
-                if isinstance(content.get("arms"), list):
-                    content["arms"] = {arm: like["arms"].get(arm) for arm in content["arms"]}
-                if "arms" in content:
-                    like = {key: value for key, value in like.items() if key not in OF_ARMS}
-                content = like | content
-            borrowed = {}
-            for arm, settings in content.get("arms", {}).items():
-                if isinstance(settings, str):
-                    table, _, theirs = settings.partition("/")
-                    other = cls.read(table)
-                    if theirs not in other.arms:
-                        raise EvidenceError(f"{path}: there is no arm {settings!r}")
-                    borrowed[arm] = other, theirs
-                    content["arms"][arm] = other.arms[theirs]
             spec = cls(name=name, borrowed=borrowed, **content)
-        except FileNotFoundError:
-            known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
-            raise EvidenceError(f"there is no table {name!r} in {path.parent}; there are: {known}") from None
-        except (TypeError, yaml.YAMLError) as error:
-            raise EvidenceError(f"{path}: {error}") from error
-        unknown = [arm for arm, settings in spec.arms.items() if settings is None]
-        if unknown:
-            raise EvidenceError(f"{path}: the table that it is like has no arm {', '.join(unknown)}")
+        except TypeError as error:
+            raise EvidenceError(f"{path}: {str(error).partition('() ')[2]}") from error
         for arm in (spec.baseline, *filter(None, [spec.recipe]), *spec.few_seeds, *spec.candidates):
             if arm not in spec.arms:
                 raise EvidenceError(f"{path}: there is no arm {arm!r} among {', '.join(spec.arms)}")
+        for data in spec.data:
+            if not (EXPERIMENTS / "data" / f"{data}.yaml").is_file():
+                raise EvidenceError(f"{path}: there is no data set {data!r} in {EXPERIMENTS / 'data'}")
+        if spec.chosen_by not in (measures := available_measures(further=True)):
+            hint = did_you_mean(spec.chosen_by, measures)
+            raise EvidenceError(f"{path}: there is no measure {spec.chosen_by!r} to choose rates by{hint}")
         return spec
 
     def runs(self) -> Iterator["EvidenceRun"]:
@@ -126,6 +126,41 @@ class TableSpec:
             other, theirs = self.borrowed[arm]
             return other.run(data, theirs, seed, rate)
         return EvidenceRun(self, data, arm, seed, rate)
+
+
+def _path(name: str) -> Path:
+    return EXPERIMENTS / "tables" / f"{name}.yaml"
+
+
+def _settings(name: str, within: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what a table says, and what it takes from the one that it is like; its arms are a mapping."""
+    path = _path(name)
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.yaml"))
+        whose = f", which {within[-1]!r} is like," if within else ""
+        hint = did_you_mean(name, known)
+        raise EvidenceError(
+            f"there is no table {name!r}{whose} in {path.parent}{hint}; there are: {', '.join(known) or 'none'}"
+        )
+    if name in within:
+        raise EvidenceError(f"tables are like each other in a circle: {' → '.join((*within, name))}")
+    try:
+        content = read_config(path)
+    except RunError as error:
+        raise EvidenceError(str(error)) from error
+    like = _settings(content.pop("like"), (*within, name)) if "like" in content else {}
+    arms = content.get("arms", like.get("arms"))
+    if isinstance(arms, list):
+        if unknown := [arm for arm in arms if arm not in like.get("arms", {})]:
+            raise EvidenceError(f"{path}: the table that it is like has no arm {', '.join(map(str, unknown))}")
+        content["arms"] = {arm: like["arms"][arm] for arm in arms}
+    elif not isinstance(arms, dict):
+        raise EvidenceError(
+            f"{path}: arms must be settings by name, or names of the table that it is like, got {arms!r}"
+        )
+    if "arms" in content:
+        like = {key: value for key, value in like.items() if key not in OF_ARMS}
+    return like | content
 
 
 @dataclass(frozen=True)
@@ -363,6 +398,8 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="make so many runs at a time (default: 1)")
     parser.add_argument("--plan", action="store_true", help="only list the runs and whether they are done")
     options = parser.parse_args(args)
+    if options.jobs < 1:
+        parser.error(f"--jobs must be 1 or more, got {options.jobs}")
     try:
         specs = [TableSpec.read(name) for name in dict.fromkeys(options.tables)]
         if options.plan:

@@ -79,3 +79,28 @@ def test_what_cannot_be_read_is_named(tmp_path):
                 read()
     with pytest.raises(RunError, match=r"images\.csv is missing"):
         run.scores()
+
+
+def test_scores_of_validation_images_are_not_those_of_a_test(tmp_path):
+    run = finished(tmp_path, "wfb", "ecssd", 4, "2026-01-01_00-00-00")
+    for path in (run.images, run.curves):
+        path.touch()
+    run.write_summary({**run.read_summary(), "measures": {"val/iou": 0.5}})
+    with pytest.raises(RunError, match="scored on validation images alone; run its test first"):
+        run.scores()
+
+
+def test_the_chosen_checkpoint_is_the_tested_one(tmp_path):
+    run = finished(tmp_path, "wfb", "ecssd", 4, "2026-01-01_00-00-00")
+    assert run.chosen == run.last  # no measure chose any
+    run.checkpoints.mkdir()
+    run.best.touch()
+    assert run.chosen == run.best
+    run.write_summary({**run.read_summary(), "best_checkpoint": "runs/elsewhere/checkpoints/last.ckpt"})
+    assert run.chosen == run.last
+
+
+def test_an_experiment_without_its_data_is_told_which_there_are(tmp_path):
+    finished(tmp_path, "wfb", "ecssd", 4, "2026-01-01_00-00-00")
+    with pytest.raises(RunError, match=r"on which data\? wfb/ecssd"):
+        find_runs("wfb", tmp_path)

@@ -395,7 +395,7 @@ def _find(run: str | Path, runs: str | Path) -> tuple[Path, RunFolder | None]:
         folder = RunFolder(path.absolute().parent.parent)
         return path, folder if folder.checkpoints == path.absolute().parent and folder.config.is_file() else None
     found = max(find_runs(run, runs), key=lambda each: each.time)
-    path = found.checkpoints / Path(found.read_summary().get("best_checkpoint") or found.best).name
+    path = found.chosen
     if not path.is_file():
         raise RunError(f"{found} has no checkpoint {path.relative_to(found.path)}; give another run, or a checkpoint")
     return path, found

@@ -36,7 +36,8 @@ def open_entries(names: Sequence[str | Path], runs: str | Path = "runs") -> list
 
     Args:
         names: Run folders, `EXPERIMENT/DATA` for all seeds of it, or folders that `score` wrote to, for all their
-            methods, of which `FOLDER/METHOD` is one; the baseline first.
+            methods, of which `FOLDER/METHOD` is one, on one of several data sets `FOLDER/METHOD/DATASET`; the baseline
+            first.
         runs: The folder of all runs.
 
     Returns:
@@ -71,17 +72,21 @@ def _open_runs(label: str, runs: Sequence[RunFolder]) -> Entry:
 
 
 def _read_index(name: str | Path) -> list[dict[str, Any]]:
-    """Return what `score` wrote down of the methods in a folder, or of the one method that is named; else nothing."""
-    for folder, method in ((Path(name), None), (Path(name).parent, Path(name).name)):
+    """Return what `score` wrote down in a folder: of all methods, of one, or of one on one data set; else nothing."""
+    place = Path(name)
+    for folder, wanted in ((place, ()), (place.parent, (place.name,)), (place.parent.parent, place.parts[-2:])):
         path = folder / "scores.json"
         if not path.is_file():
             continue
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        chosen = [{**row, "folder": folder} for row in rows if method in (None, row["method"])]
+        names = [(row["method"], row["dataset"]) for row in rows]
+        chosen = [
+            {**row, "folder": folder} for row, own in zip(rows, names, strict=True) if own[: len(wanted)] == wanted
+        ]
         if not chosen:
-            known = dict.fromkeys(row["method"] for row in rows)
-            hint = did_you_mean(str(method), known)
-            raise RunError(f"{path} tells of no method {method!r}{hint}; there are: {', '.join(known)}")
+            known = dict.fromkeys("/".join(own[: len(wanted)]) for own in names)
+            hint = did_you_mean("/".join(wanted), known)
+            raise RunError(f"{path} tells of no method {'/'.join(wanted)!r}{hint}; there are: {', '.join(known)}")
         return chosen
     return []
 
@@ -100,7 +105,7 @@ def _open_scored(index: Sequence[Mapping[str, Any]], images: Sequence[str] | Non
         if images is not None and set(images) <= set(scores.names):
             scores = scores.take(images)
         maps = _maps_of(row["maps"])
-        entries.append(Entry(Arm(method, {NO_SEED: scores}), [], maps, dataset, str(folder / method)))
+        entries.append(Entry(Arm(method, {NO_SEED: scores}), [], maps, dataset, str(folder / method / dataset)))
     if images is not None and len({entry.data for entry in entries}) > 1:
         entries = [entry for entry in entries if entry.arm.first_seed.names == list(images)] or entries
     return entries
@@ -127,8 +132,8 @@ def _check_labels(entries: Sequence[Entry]) -> None:
         if names.count(name) > 1:
             places = [entry.place for entry in entries if entry.arm.name == name]
             raise RunError(
-                f"{len(places)} of what is compared are called {name!r}: {', '.join(places)}; name each once, and call "
-                "scored maps otherwise with --pred NAME=DIR"
+                f"{len(places)} of what is compared are called {name!r}: {', '.join(places)}; name each once, of "
+                "scored maps one data set, FOLDER/METHOD/DATASET, and call others otherwise with --pred NAME=DIR"
             )
 
 
@@ -162,8 +167,8 @@ def _unlike(first: Scores, second: Scores, trained: bool) -> str | None:
                 f"the ground truth differs in {unequal.sum()} images, such as {first.names[index]!r} with a {fact} of "
                 f"{values}; compare runs on the same data"
             )
-    # Each run's cut is chosen on its own validation images, and maps of others have none.
-    own = {"cut"} if trained else {"cut", "cuts"}
+    # Each run's cut is chosen on its own validation images, and maps of others have none, but perhaps further measures.
+    own = {"cut"} if trained else {"cut", "cuts", "further"}
     for key in (first.conventions.keys() | second.conventions.keys()) - own:
         one, two = (each.conventions.get(key) for each in (first, second))
         if one != two:

@@ -140,12 +140,13 @@ def draw_dots(arms: Mapping[str, Arm], title: str) -> Figure:
 def draw_reliability(arms: Mapping[str, Arm], title: str) -> Figure:
     """Draw the weighted F-measure of masks over the threshold that cuts them; dashed, that of the maps as they are."""
     figure, (axis,) = plots(1, title)
-    for colour, (name, arm) in zip(COLOURS, arms.items(), strict=False):
+    for place, (name, arm) in enumerate(arms.items()):
+        again, colour = divmod(place, len(COLOURS))
         cuts = arm.first_seed.conventions["cuts"]
         curves = np.array([scores.mean_curve("weighted_f") for scores in arm.seeds.values()])
-        axis.plot(cuts, curves.mean(axis=0), color=colour, label=name)
-        axis.fill_between(cuts, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-        axis.axhline(arm.means()["weighted_f"], color=colour, linestyle="--", linewidth=1)
+        axis.plot(cuts, curves.mean(axis=0), color=COLOURS[colour], marker=" .x"[again % 3], markersize=4, label=name)
+        axis.fill_between(cuts, curves.min(axis=0), curves.max(axis=0), color=COLOURS[colour], alpha=0.15, linewidth=0)
+        axis.axhline(arm.means()["weighted_f"], color=COLOURS[colour], linestyle="--", linewidth=1)
     axis.set(xlabel="threshold that cuts the map", ylabel="weighted F-measure")
     axis.legend(fontsize=SIZE - 1, loc="lower center")
     return figure
@@ -181,6 +182,7 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
         ticks = [form.format(values[fifth].min(), values[fifth].max()) for fifth in fifths]
         axis.set_xticks(range(5), ticks, fontsize=SIZE - 2)
         axis.set_xlabel(fact)
+    axes[0].set_ylabel("mean, 95 % interval over images alone", fontsize=SIZE)
     axes[-1].legend(fontsize=SIZE - 1)
     return figure
 

@@ -73,7 +73,7 @@ def listen(args: Sequence[str]) -> Said:
     """Look through a command line and its configuration files.
 
     Raises:
-        RunError: A file cannot be read, see `read_config`, or the loss is a name alone.
+        RunError: A file cannot be read, see `read_config`, or a loss is a name alone.
     """
     resume: str | None = None
     names: set[str] = set()
@@ -93,8 +93,10 @@ def listen(args: Sequence[str]) -> Said:
                 loss = None  # appended to, or no YAML
                 with suppress(yaml.YAMLError):
                     loss = yaml.safe_load(value) if option == "--model.loss" else loss
-    if isinstance(loss, str):
-        raise RunError(f"model.loss must be a list of terms, got {loss!r}; write [{{name: {loss}}}]")
+    given = [loss] if isinstance(loss, str) else loss if isinstance(loss, list) else []
+    if any(isinstance(term, str) for term in given):
+        written = ", ".join(f"{{name: {term}}}" if isinstance(term, str) else "…" for term in given)
+        raise RunError(f"model.loss must be a list of terms, got {loss!r}; write [{written}]")
     if not isinstance(loss, list):
         return Said(resume, names)
     defaults = asdict(LossTerm(""))

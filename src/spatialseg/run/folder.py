@@ -36,8 +36,8 @@ class RunFolder:
     Attributes:
         config: The resolved configuration, YAML.
         metrics: Losses and measures over the epochs, CSV.
-        images: The test scores, a row per image, CSV.
-        curves: The test scores over thresholds, NumPy's npz.
+        images: The scores of the test, a row per image, CSV; of the validation where nothing was tested.
+        curves: The same over thresholds, NumPy's npz.
         maps: Folder of the test images' predictions, 8-bit PNG.
         checkpoints: Folder of checkpoints.
         best: The checkpoint that the monitored measure likes best.
@@ -143,6 +143,14 @@ class RunFolder:
         return max(parts, default=None, key=lambda path: path.name.removeprefix("offline-"))
 
     @property
+    def chosen(self) -> Path:
+        """The checkpoint that was tested; before a test the best one, or the last if no measure chooses any."""
+        named = self.read_summary().get("best_checkpoint") if self.summary.is_file() else None
+        if named:
+            return self.checkpoints / Path(named).name
+        return self.best if self.best.exists() else self.last
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end: there is a summary, and it says so."""
         return self.summary.is_file() and bool(self.read_summary().get("finished"))
@@ -196,11 +204,14 @@ class RunFolder:
         """Return the test scores, image by image.
 
         Raises:
-            RunError: The run was not tested.
+            RunError: The run was not tested, or on validation images alone.
         """
         for path in (self.images, self.curves):
             if not path.is_file():
                 raise RunError(f"{self.path} holds no scores of a test: {path.name} is missing; run its test first")
+        measures = self.read_summary().get("measures", {}) if self.summary.is_file() else {}
+        if any(name.startswith("val/") for name in measures):
+            raise RunError(f"{self.path} was scored on validation images alone; run its test first")
         from spatialseg.scores import Scores  # here, because whoever only looks for runs does not need it
 
         return Scores.load(self.path)
@@ -272,7 +283,9 @@ def find_runs(name: str | Path, runs: str | Path = "runs") -> list[RunFolder]:
         places = sorted(Path(runs).glob("*/*"))
         known = ["/".join(place.parts[-2:]) for place in places if any(run.finished for run in trainings(place))]
         hint = did_you_mean(str(name), known)
+        here = [each for each in known if each.startswith(f"{folder.name}/")]
         what = "no run of it is finished" if folder.is_dir() else f"there is no folder {folder}{hint}"
+        what = f"on which data? {', '.join(here)}" if here and folder.is_dir() else what
         raise RunError(
             f"{str(name)!r} is no finished run: {what}; "
             f"give a run folder or EXPERIMENT/DATA, of which there are in {runs}: {', '.join(known) or 'none'}"

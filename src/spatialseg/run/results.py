@@ -56,7 +56,7 @@ def show(title: str, values: Mapping[str, float | None], folder: RunFolder) -> N
 def _places(folder: RunFolder) -> dict[str, str]:
     found = {
         "configuration": folder.config,
-        "best checkpoint": folder.best,
+        "checkpoint": folder.chosen,
         "metrics": folder.metrics,
         "scores by image": folder.images,
         "maps": folder.maps,
@@ -65,9 +65,9 @@ def _places(folder: RunFolder) -> dict[str, str]:
         "summary": folder.summary,
     }
     lines = {what: str(where) for what, where in found.items() if where and where.exists()}
-    if "best checkpoint" in lines:
+    if "checkpoint" in lines:
         lines["next, predict"] = f"python -m spatialseg predict {folder} IMAGES"
-        lines["next, test"] = f"python -m spatialseg test --config {folder.config} --ckpt_path {folder.best}"
+        lines["next, test"] = f"python -m spatialseg test --config {folder.config} --ckpt_path {folder.chosen}"
     if folder.wandb:
         lines["next, curves"] = f"wandb leet {folder.wandb.parent}"
         parts = folder.wandb.parent / f"*-{folder.wandb_id.read_text()}"

@@ -87,10 +87,12 @@ class SettingsCLI(LightningCLI):
             settings.ckpt_path = None  # what the run was begun from, if anything
         if settings.ckpt_path is None:
             if command != "fit":
-                raise RunError(f"{command} needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for its best")
+                raise RunError(
+                    f"{command} needs a trained network: --ckpt_path CHECKPOINT, or RUN_FOLDER for the one it tested"
+                )
             return
         if Path(settings.ckpt_path).is_dir():
-            settings.ckpt_path = str(RunFolder(settings.ckpt_path).best)
+            settings.ckpt_path = str(RunFolder(settings.ckpt_path).chosen)
         self.loaded = read_checkpoint(settings.ckpt_path)
         model = self.check_model(self._said, settings.ckpt_path)
         self.config = self.parser.parse_object({command: {"model": {**model, "encoder_weights": None}}}, self.config)
