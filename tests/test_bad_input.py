@@ -103,6 +103,7 @@ ARGUMENTS = [
     ("--model.encoder=tu-resnet18.nope", "Invalid pretrained tag (nope) for resnet18"),
     ("--model.encoder_weights=mine", "--model.encoder_weights: expected a Literal['bundled', 'imagenet'], got mine"),
     ("--model.network_args={activation: sigmoid}", "unet has no argument 'activation'; network_args may hold:"),
+    ("--seed=3", "unrecognized arguments: --seed=3, did you mean 'seed_everything'?"),
     ("--model.classes=2", 'Linked "model.classes" must be given via "data.classes"'),
     ("--model.loss=bce", "model.loss must be a list of terms, got 'bce'; write [{name: bce}]"),
     (

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return `, did you mean 'x'?` with the known name that is nearest, or nothing where none is near."""
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    """Return `, did you mean 'x'?` with the one name that begins so, or else is nearest; nothing where none is near."""
+    known = list(known)
+    begun = [each for each in known if each.startswith(str(name))]
+    near = begun if len(begun) == 1 else difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     return f", did you mean {near[0]!r}?" if near else ""
 
 

@@ -168,6 +168,12 @@ def test_wrong_input_is_refused(logits, target, error, message):
         build_loss("dice")(logits, target)
 
 
+def test_a_negative_ignore_index_is_not_what_uint8_makes_of_it():
+    loss = build_loss({"name": "bce", "args": {"ignore_index": -1}})
+    with pytest.raises(ValueError, match=r"ignore_index=-1, got 255"):
+        loss(torch.zeros(1, 1, 2, 2), torch.tensor([[[0, 1], [255, 255]]], dtype=torch.uint8))
+
+
 def test_wrong_number_of_channels_names_the_loss_to_use():
     with pytest.raises(ValueError, match=r'binary.*C = 3; use "ce"'):
         build_loss("bce")(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4).long())

@@ -112,6 +112,24 @@ def test_broken_losses_are_found_with_a_small_example(cls, expected, capsys):
         assert scope["target"].numel() <= pixels and len(found[check].example) < 1000, found[check].example
 
 
+class Hundred(Leaky):
+    """Ignores -100, as PyTorch does."""
+
+    ignore_index = -100
+
+
+def test_examples_pad_with_what_the_loss_ignores():
+    (found,) = (found for check, found in failures(f"{__name__}.Hundred").items() if check.startswith("padding"))
+    assert "value=-100)" in found.example
+
+
+def test_a_loss_that_ignores_nothing_is_checked():
+    name = "segmentation_models_pytorch.losses.DiceLoss"
+    assert "any size of image: finite value and gradient" in {
+        each.check for each in check_loss(name, {"mode": "binary"})
+    }
+
+
 def test_an_unknown_argument_and_a_loss_that_takes_nothing_are_refused(capsys):
     with pytest.raises(ValueError, match="did you mean 'beta2'"):
         check_loss("wfb", {"beta": 2.0})

@@ -133,6 +133,14 @@ def test_hausdorff_and_boundary_do_not_see_ignored_pixels():
     assert loss_of("hausdorff", logits, target) == pytest.approx(loss_of("hausdorff", logits[..., :5], target[..., :5]))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_without_a_boundary_costs_nothing(channels):
+    logits = torch.randn(1, channels, 4, 5, requires_grad=True)
+    value = build_loss("boundary")(logits, torch.ones(1, 4, 5, dtype=torch.long))
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value == 0 and not gradient.any()
+
+
 def test_structure():
     logits, target = batch(1, (2, 20, 24))
     p, g, valid = arrays(logits, target)
@@ -179,6 +187,8 @@ def test_rmi(channels):
     assert loss_of("rmi", logits, target, weight=0.3) == pytest.approx(expected)
     perfect = torch.from_numpy(np.where(g, 50.0, -50.0))
     assert 0 <= loss_of("rmi", perfect, target, weight=0.0) <= channels * math.log(2) / 2
+    logits[0, 0, 5, 5] = math.nan
+    assert math.isnan(loss_of("rmi", logits, target))  # so that whoever looks at the loss can say so
 
 
 @pytest.mark.parametrize(
@@ -186,8 +196,12 @@ def test_rmi(channels):
     [
         ("bce", {"pos_weight": 0.0}, "pos_weight must be positive"),
         ("ce", {"label_smoothing": 1.0}, "label_smoothing"),
-        ("ce", {"class_weights": [1.0, -1.0]}, "class_weights must be at least 0"),
-        ("lal", {"class_weights": [0.0, 0.0]}, "class_weights must be at least 0"),
+        ("bce", {"pos_weight": math.nan}, "pos_weight must be positive"),
+        ("wfb", {"sigma": math.nan}, "sigma positive"),
+        ("ce", {"class_weights": [1.0, -1.0]}, "class_weights must be finite and at least 0"),
+        ("ce", {"class_weights": [1.0, math.inf]}, "class_weights must be finite and at least 0"),
+        ("ce", {"class_weights": []}, "class_weights must be finite and at least 0"),
+        ("lal", {"class_weights": [0.0, 0.0]}, "class_weights must be finite and at least 0"),
         ("focal", {"gamma": 0.5}, "gamma must be 0 or at least 1"),
         ("focal", {"alpha": 2.0}, "alpha must be in"),
         ("tversky", {"gamma": 0.0}, "gamma positive"),

@@ -52,7 +52,7 @@ class Weighting:
             raise ValueError(f'dependency must be "reference", "local" or None, got {self.dependency!r}')
         if self.importance not in ("distance", None):
             raise ValueError(f'importance must be "distance" or None, got {self.importance!r}')
-        if self.window < 1 or self.window % 2 == 0 or self.sigma <= 0:
+        if self.window < 1 or self.window % 2 == 0 or not self.sigma > 0:
             raise ValueError(
                 f"window must be odd and positive, sigma positive, got window={self.window}, sigma={self.sigma}"
             )

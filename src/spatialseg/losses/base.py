@@ -1,5 +1,6 @@
 """What all losses share: the shapes they accept, the precision they compute in, the targets they refuse."""
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -100,6 +101,8 @@ class SegmentationLoss(nn.Module):
         low, high = (extreme.item() for extreme in target.aminmax())
         if 0 <= low and high < classes and not target.is_floating_point():
             return
+        if not target.is_floating_point():
+            target = target.long()  # -1 is 255 to uint8, and would be taken for what is ignored
         known = (target == target.round()) & (target >= 0) & (target < classes)
         wrong = sorted(set(target[~known & (target != self.ignore_index)].tolist()))
         if wrong:
@@ -133,9 +136,9 @@ def pixel_costs(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 
 
 def class_weights_of(values: Sequence[float] | None) -> Tensor | None:
-    """Return weights of classes as a tensor, or raise ValueError unless all are at least 0 and one of them is above."""
-    if values is not None and not (min(values) >= 0 < sum(values)):
-        raise ValueError(f"class_weights must be at least 0, one of them above, got {list(values)}")
+    """Return weights of classes as a tensor, or raise ValueError unless all are finite, at least 0, one above."""
+    if values is not None and not (min(values, default=-1) >= 0 < sum(values) < math.inf):
+        raise ValueError(f"class_weights must be finite and at least 0, one of them above, got {list(values)}")
     return None if values is None else torch.tensor(values)
 
 

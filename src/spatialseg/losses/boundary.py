@@ -28,7 +28,7 @@ class BoundaryLoss(SegmentationLoss):
         """Compute the loss; see `forward`."""
         region, valid = self.regions(target, logits.shape[1])
         outside, inside = _distances(region, valid)
-        signed = torch.where(region, 1 - inside, outside)
+        signed = torch.where(region, (1 - inside).clamp(max=0), outside)
         return masked_mean(signed * probabilities(logits), valid.expand_as(region))
 
 
@@ -51,7 +51,7 @@ class HausdorffLoss(SegmentationLoss):
 
     def __init__(self, alpha: float = 2.0, ignore_index: int = 255) -> None:
         super().__init__(ignore_index)
-        if alpha <= 0:
+        if not alpha > 0:
             raise ValueError(f"alpha must be positive, got {alpha}")
         self.alpha = alpha
 

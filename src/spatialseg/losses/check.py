@@ -108,7 +108,13 @@ def _found(check: Check, loss: nn.Module, channels: int, name: str, args: dict[s
                 if any(map(_many, batch)):
                     batch, lines = drawn, [f"logits, target = draw_batch({channels}, {shape}, {seed})"]
                 fault = _fault(check, loss, *batch)
-                return Finding(check.name, channels, fault, claimed, _code(check, name, args, lines))
+                return Finding(
+                    check.name,
+                    channels,
+                    fault,
+                    claimed,
+                    _code(check.show.replace("{ignored}", str(_ignored(loss))), name, args, lines),
+                )
     return Finding(check.name, channels, "", claimed, "")
 
 
@@ -123,8 +129,14 @@ def draw_batch(channels: int, shape: tuple[int, int, int], seed: int) -> tuple[T
     return logits, target.long()
 
 
+def _ignored(loss: nn.Module) -> int:
+    """Return the value of ignored pixels; 255 if the loss knows none."""
+    index = getattr(loss, "ignore_index", None)
+    return 255 if index is None else int(index)
+
+
 def _prepared(check: Check, loss: nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    return check.prepare(logits, target, int(getattr(loss, "ignore_index", 255)))
+    return check.prepare(logits, target, _ignored(loss))
 
 
 def _fault(check: Check, loss: nn.Module, logits: Tensor, target: Tensor) -> str:
@@ -194,12 +206,12 @@ def _written(tensor: Tensor) -> str:
     return f"torch.tensor({(tensor + 0).tolist()})"
 
 
-def _code(check: Check, name: str, args: dict[str, Any], batch: Sequence[str]) -> str:
+def _code(show: str, name: str, args: dict[str, Any], batch: Sequence[str]) -> str:
     term = repr({"name": name, "args": args} if args else name)
     lines = ["import torch", "from spatialseg.losses import build_loss", "", f"loss = build_loss({term})", *batch]
     if "draw_batch" in batch[0]:
         lines.insert(2, "from spatialseg.losses.check import draw_batch")
-    return "\n".join([*lines, check.show])
+    return "\n".join([*lines, show])
 
 
 def _measured(loss: Callable[..., Tensor], logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -239,7 +251,7 @@ def _with_ignored(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor,
 
 
 def _ignored_matters(loss: nn.Module, logits: Tensor, target: Tensor) -> str:
-    left_out = (target == int(getattr(loss, "ignore_index", 255)))[:, None]
+    left_out = (target == _ignored(loss))[:, None]
     logits = logits.float()
     value, gradient = _measured(loss, logits, target)
     other, _ = _measured(loss, logits + 3 * left_out, target)
@@ -250,7 +262,7 @@ def _ignored_matters(loss: nn.Module, logits: Tensor, target: Tensor) -> str:
 
 def _padding_matters(loss: nn.Module, logits: Tensor, target: Tensor) -> str:
     value, _ = _measured(loss, logits.float(), target)
-    labels = F.pad(target, (0, 2, 0, 3), value=int(getattr(loss, "ignore_index", 255)))
+    labels = F.pad(target, (0, 2, 0, 3), value=_ignored(loss))
     wide, _ = _measured(loss, F.pad(logits.float(), (0, 2, 0, 3), value=3.0), labels)
     return _differs("3 rows and 2 columns of ignored pixels change the value", wide, value)
 
@@ -341,7 +353,8 @@ CHECKS = (
         "padding with ignored pixels changes nothing",
         _padding_matters,
         "pad = torch.nn.functional.pad\n"
-        "print(loss(logits, target), loss(pad(logits, (0, 2, 0, 3), value=3.0), pad(target, (0, 2, 0, 3), value=255)))",
+        "wide = pad(logits, (0, 2, 0, 3), value=3.0), pad(target, (0, 2, 0, 3), value={ignored})\n"
+        "print(loss(logits, target), loss(*wide))",
     ),
     Check(
         "all ignored: finite, without gradient",

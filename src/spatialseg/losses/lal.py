@@ -65,7 +65,7 @@ class LocallyAdaptiveLoss(SegmentationLoss):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(ignore_index)
-        if k < 1:
+        if not k >= 1:
             raise ValueError(f"k must be at least 1, got {k}")
         if merge not in ("logits", "probabilities"):
             raise ValueError(f'merge must be "logits" or "probabilities", got {merge!r}')

@@ -87,7 +87,7 @@ class TverskyLoss(_OverlapLoss):
         self, alpha: float = 0.3, beta: float = 0.7, gamma: float = 1.0, smooth: float = 0.0, ignore_index: int = 255
     ) -> None:
         super().__init__("TverskyLoss", ignore_index, alpha=alpha, beta=beta, smooth=smooth)
-        if min(alpha, beta) < 0 or gamma <= 0:
+        if not (min(alpha, beta) >= 0 and gamma > 0):
             raise ValueError(f"alpha and beta must not be negative, gamma positive, got {alpha}, {beta}, {gamma}")
         self.gamma = gamma
 
@@ -173,7 +173,7 @@ class FLoss(SegmentationLoss):
 
     def __init__(self, beta2: float = 0.3, log: bool = False, smooth: float = 1.0, ignore_index: int = 255) -> None:
         super().__init__(ignore_index)
-        if beta2 <= 0 or smooth <= 0:
+        if not (beta2 > 0 and smooth > 0):
             raise ValueError(f"beta2 and smooth must be positive, got beta2={beta2}, smooth={smooth}")
         self.beta2 = beta2
         self.log = log

@@ -28,7 +28,7 @@ class BinaryCrossEntropyLoss(SegmentationLoss):
 
     def __init__(self, pos_weight: float = 1.0, ignore_index: int = 255) -> None:
         super().__init__(ignore_index)
-        if pos_weight <= 0:
+        if not pos_weight > 0:
             raise ValueError(f"pos_weight must be positive, got {pos_weight}")
         self.pos_weight = pos_weight
 

@@ -68,8 +68,9 @@ class RegionMutualInformationLoss(SegmentationLoss):
         vectors = (vectors - mean) * counted
         scatter = vectors @ vectors.mT
         # The lower right part of the joint matrix's Cholesky factor is that of Σ_{Y|P}: no inverse to lose digits in.
+        # To look at whether it exists would stall a GPU: of scores that are NaN it is NaN.
         ridge = _EPSILON * torch.eye(scatter.shape[-1], dtype=scatter.dtype, device=scatter.device)
-        diagonal: Tensor = torch.linalg.cholesky(scatter + ridge).diagonal(dim1=-2, dim2=-1)
+        diagonal: Tensor = torch.linalg.cholesky_ex(scatter + ridge).L.diagonal(dim1=-2, dim2=-1)
         given = diagonal[..., diagonal.shape[-1] // 2 :]
         return given.log().mean(dim=-1) - math.log(_EPSILON) / 2
 

@@ -66,10 +66,10 @@ class WeightedFBetaLoss(SegmentationLoss):
         reduction: Literal["mean", "sum", "none"] = "mean",
     ) -> None:
         super().__init__(ignore_index)
-        if beta2 <= 0:
+        if not beta2 > 0:
             raise ValueError(f"beta2 must be positive, got {beta2}")
         self.weighting = Weighting(dependency, importance, window, sigma)
-        if smooth <= 0:
+        if not smooth > 0:
             raise ValueError(f"smooth must be positive, got {smooth}: without it an image may have no F-measure")
         if isinstance(classes, str) and classes not in ("present", "all"):
             raise ValueError(f'classes must be "present", "all" or a list of class indices, got {classes!r}')

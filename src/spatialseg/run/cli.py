@@ -21,6 +21,7 @@ from spatialseg.run.config import listen, plainly
 from spatialseg.run.folder import RunError, RunFolder
 from spatialseg.run.interruption import Stopped
 from spatialseg.run.loggers import SaveConfig, finish_wandb
+from spatialseg.run.settings import LINKED
 from spatialseg.task import NonFiniteLossError, SegmentationTask
 
 PROGRAM = "python -m spatialseg"
@@ -102,13 +103,18 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with status 2 and the message."""
         message = plainly(message)
-        if unknown := re.search(r"unrecognized arguments: --([\w.]+)", message):
-            options = [option.lstrip("-") for option in self._option_string_actions]
-            message += did_you_mean(unknown[1], options)
+        parser: LightningArgumentParser = self
+        actions = self._subcommands_action
+        in_file = re.search(r"Subcommand '(\w+)' does not accept option '([\w.]+)'", message)
+        if in_file and actions:
+            parser = actions.choices[in_file[1]]
+            message = f"a configuration file has a setting {in_file[2]!r} that {in_file[1]} does not know"
+        if unknown := in_file or re.search(r"unrecognized arguments: --([\w.]+)", message):
+            options = {option.lstrip("-") for option in parser._option_string_actions} - {*LINKED.values()}
+            message += did_you_mean(unknown[unknown.lastindex or 0], sorted(options))
         # Parsers of classes within the command line have another name, and no options to show.
-        _fail(
-            message + (f"\nAll options: {self.prog.replace(' [options]', '')} --help" if PROGRAM in self.prog else "")
-        )
+        name = parser.prog.replace(" [options]", "")
+        _fail(message + (f"\nAll options: {name} --help" if PROGRAM in name else ""))
 
 
 def _fail(error: Exception | str) -> NoReturn:

@@ -16,6 +16,7 @@ from spatialseg.run.machine import automatic_precision
 from spatialseg.task import SegmentationTask
 
 POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps", "val_check_interval")
+LINKED = {"seed_everything": "data.seed", "data.classes": "model.classes"}  # the second follows from the first
 
 
 @dataclass
@@ -71,8 +72,8 @@ class SettingsCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to the run rather than to trainer, model or data."""
         parser.add_class_arguments(RunSettings, instantiate=False)
-        parser.link_arguments("seed_everything", "data.seed")
-        parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+        for source, target in LINKED.items():
+            parser.link_arguments(source, target, apply_on="instantiate" if source.startswith("data.") else "parse")
 
     def _parse_ckpt_path(self) -> None:
         """Take the model from the checkpoint, if there is one; what contradicts it is an error.
