@@ -159,7 +159,7 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
     images. Complexity is the squared length of the contour, in pixels, over 4π times the area: about 1 for a disc.
     """
     columns = arms[recipe].first_seed.columns
-    facts = {"object's share of the image": (columns["foreground"], "{:.0%}–{:.0%}")}
+    facts = {"object's share of the image, %": (100 * columns["foreground"], "{:.0f}–{:.0f}")}
     if "contour" in columns:
         area = columns["foreground"] * columns["height"] * columns["width"]
         facts["complexity of its contour"] = columns["contour"] ** 2 / (4 * np.pi * area.clip(1)), "{:.1f}–{:.1f}"
@@ -183,7 +183,7 @@ def draw_gains(arms: Mapping[str, Arm], recipe: str, title: str) -> Figure:
         axis.set_xticks(range(5), ticks, fontsize=SIZE - 2)
         axis.set_xlabel(fact)
     axes[0].set_ylabel("mean, 95 % interval over images alone", fontsize=SIZE)
-    axes[-1].legend(fontsize=SIZE - 1)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=SIZE - 1)
     return figure
 
 
