@@ -1,6 +1,7 @@
 """The command: which images it takes, what it writes, and what it leaves alone."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,9 +187,14 @@ def test_what_cannot_be_done_is_said_in_a_line(runs, photos, capsys):
         (["nothing"], "tiny/shapes", "nothing: no such file or folder"),
         (["photos", "--write", "cutouts"], "kinds/shapes", "the network has 4 classes"),
         (["photos", "--overlap", "3"], "tiny/shapes", "overlap must be"),
+        (["photos", "--cut", "128"], "tiny/shapes", "the cut is a threshold in [0, 1], got 128"),
+        (["photos", "--cut", "nan"], "tiny/shapes", "the cut is a threshold in [0, 1], got nan"),
+        (["photos", "--batch", "0"], "tiny/shapes", "a batch has at least 1 image, got 0"),
+        (["photos", "--batch", "-1"], "tiny/shapes", "a batch has at least 1 image, got -1"),
     ):
         error = fails(runs, *arguments, status=2, capsys=capsys, run=run)
         assert said in error and error.startswith("spatialseg predict: ") and error.count("\n") == 1
+    assert not Path("predictions").exists()
 
 
 def test_the_palette_is_that_of_pascal_voc():

@@ -20,6 +20,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from spatialseg.conventions import check_cut
 from spatialseg.data.files import few, list_images, read_image, stem
 from spatialseg.data.source import DataError
 from spatialseg.hints import command_parser
@@ -110,11 +111,11 @@ def predict(
         out: Folder; each kind is a folder in it.
         kinds: Of `outputs.KINDS`.
         inference: Flips, scales and tiles.
-        cut: Threshold of masks; by default the model's.
+        cut: Threshold of masks, in [0, 1]; by default the model's.
         sheet: Draw contact sheets of all images, done before or now.
         overwrite: Predict also what has been done before; by another network or with other settings only if this
             replaces all of that.
-        batch_size: Images at once; by default as many as suit the device.
+        batch_size: Images at once, at least 1; by default as many as suit the device.
         progress: Show a bar.
 
     Returns:
@@ -122,12 +123,17 @@ def predict(
 
     Raises:
         PredictionError: The folder holds predictions that were made otherwise, or files from elsewhere, and they would
-            stay.
+            stay; several classes have no cut-outs; or a batch would have no image.
+        ValueError: The cut is not in [0, 1].
     """
     from spatialseg.inference.model import DEFAULT
     from spatialseg.inference.pipeline import Pipeline
 
     inference = inference or DEFAULT
+    if cut is not None:
+        check_cut(cut)
+    if batch_size is not None and batch_size < 1:
+        raise PredictionError(f"a batch has at least 1 image, got {batch_size}")
     if "cutouts" in kinds and model.classes > 1:
         raise PredictionError(
             f"a cut-out is foreground without background, but the network has {model.classes} classes"
