@@ -353,7 +353,7 @@ def test_intervals_and_differences_to_one_method(files, capsys):
     (files / "bad" / "0.png").unlink()
     command = [*arguments(files, "good", "bad"), "--missing", "skip", "--figures", "none", "--sheet", "0"]
     main([*command, "--intervals", "--against", "bad"])
-    assert "Difference to bad on gt, 5 images" in capsys.readouterr().out
+    assert "Difference to bad on gt" in capsys.readouterr().out
     figures = {row["method"]: row for row in json.loads((files / "out" / "scores.json").read_text())["rows"]}
     intervals = json.loads((files / "out" / "intervals.json").read_text())["rows"]
     assert len(intervals) == 2 * len(available_measures()) - 2  # none for the cut, which is not taken
@@ -370,8 +370,24 @@ def test_intervals_and_differences_to_one_method(files, capsys):
         if each["measure"] == "MAE ↓"
     )
     common = [Scores.load(files / "out", f"images_{name}_gt").take(list("12345")) for name in ("good", "bad")]
-    assert row["run"] == "good"
+    assert (row["run"], row["images"]) == ("good", 5)
     assert row["difference"] == pytest.approx(common[0].figures()["mae"] - common[1].figures()["mae"], abs=1e-12)
     with pytest.raises(SystemExit):
         main([*command, "--against", "nobody"])
     assert "--against names one of two methods or more, got 'nobody' of good, bad" in capsys.readouterr().err
+
+
+def test_each_method_is_held_against_the_first_on_the_images_that_both_have(files, capsys):
+    write(files / "few", "3.png", read_map(files / "bad" / "3.png"))
+    command = ["--missing", "skip", *DRAWN_NOT, "--against", "good"]
+    main([*arguments(files, "few", "good", "bad"), *command])
+    rows = json.loads((files / "out" / "differences_gt.json").read_text())["rows"]
+    main([*arguments(files, "good", "bad"), *command])
+    alone = json.loads((files / "out" / "differences_gt.json").read_text())["rows"]
+    assert [row for row in rows if row["run"] == "bad"] == alone and {row["images"] for row in alone} == {6}
+    assert {row["images"] for row in rows if row["run"] == "few"} == {1}
+    capsys.readouterr()
+    write(files / "other", "4.png", read_map(files / "bad" / "4.png"))
+    with pytest.raises(SystemExit):
+        main([*arguments(files, "other", "good", "few"), "--missing", "skip", *DRAWN_NOT, "--against", "few"])
+    assert "few and other have no image of gt in common" in capsys.readouterr().err

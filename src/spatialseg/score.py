@@ -28,7 +28,7 @@ from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.metrics.registry import available_measures
 from spatialseg.report.scored import Result, draw_results, intervals_of, notes_of, table_of
 from spatialseg.report.statistics import Arm
-from spatialseg.report.table import Table
+from spatialseg.report.table import Column, Table
 from spatialseg.scores import stem_of
 
 FORMATS = ("csv", "json", "md", "tex", "html")
@@ -106,10 +106,10 @@ def _count(name: str, files: tuple[Path, Path], conventions: Conventions, strict
 
 
 def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]:
-    """Return by how much the other methods differ from one, on the images that both have, by data set.
+    """Return by how much the other methods differ from one, each on the images that both have, by data set.
 
     Raises:
-        ScoringError: There is no such method, no other, or two that share no image.
+        ScoringError: There is no such method, no other, or one that shares no image with it.
     """
     from spatialseg.report.comparison import tabulate_differences
 
@@ -119,12 +119,19 @@ def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]
     tables = {}
     for dataset in dict.fromkeys(one.dataset for one in results):
         scores = {one.method: one.scores for one in results if one.dataset == dataset}
-        common = sorted(set.intersection(*(set(each.names) for each in scores.values())))
-        if not common:
-            raise ScoringError(f"{', '.join(methods)} have no image of {dataset} in common")
-        order = sorted(scores, key=lambda method: method != baseline)  # it comes first
-        table = tabulate_differences([Arm(method, {0: scores[method].take(common)}) for method in order])
-        tables[dataset] = replace(table, title=f"{table.title} on {dataset}, {len(common)} images")
+        alike: dict[tuple[str, ...], list[str]] = {}  # the others, by the images that they share with the baseline
+        for method in (each for each in methods if each != baseline):
+            common = set(scores[baseline].names) & set(scores[method].names)
+            alike.setdefault(tuple(sorted(common)), []).append(method)
+        if alone := alike.get(()):
+            raise ScoringError(f"{baseline} and {alone[0]} have no image of {dataset} in common")
+        rows: list[dict[str, Any]] = []
+        for shared, group in alike.items():
+            arms = [Arm(method, {0: scores[method].take(shared)}) for method in (baseline, *group)]
+            table = tabulate_differences(arms)
+            rows += [{**row, "images": len(shared)} for row in table.rows]
+        columns = [*table.columns[:2], Column("images", "images"), *table.columns[2:]]
+        tables[dataset] = replace(table, columns=columns, rows=rows, title=f"{table.title} on {dataset}")
     return tables
 
 
