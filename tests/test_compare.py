@@ -97,10 +97,16 @@ def test_what_cannot_be_compared_is_refused(runs, how, message):
 
 
 def test_errors_of_the_command_line_are_one_line(runs, capsys):
-    for arguments, message in ((["bce/shapes", "bce/shapes"], "name each once"), (["bc/shapes"], "did you mean")):
+    (runs / "file").touch()
+    for arguments, message in (
+        (["bce/shapes", "bce/shapes"], "name each once"),
+        (["bc/shapes"], "did you mean"),
+        (["bce/shapes", "--out", str(runs / "file")], "file cannot be a folder to write to"),
+    ):
         with pytest.raises(SystemExit) as stop:
             compare(runs, *arguments)
-        assert stop.value.code == 2 and message in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and message in said and said.count("\n") == 1
 
 
 def test_a_picture_needs_maps_and_images_and_says_so(runs, capsys):

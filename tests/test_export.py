@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -155,8 +156,35 @@ def test_what_cannot_be_exported_is_said_in_a_line(runs, tmp_path, monkeypatch, 
     there.write_bytes(b"mine")
     assert "is there already" in fails("--out", there) and there.read_bytes() == b"mine"
     assert "keep_aspect" in fails("--out", tmp_path / "new.pt2", "--format", "torch", run="aspect/shapes")
+    assert "is a file; --format smp writes a folder" in fails("--out", there, "--format", "smp", "--overwrite")
+    assert there.read_bytes() == b"mine"
+    assert "is a folder; --format onnx writes a file" in fails("--out", tmp_path, "--overwrite")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "pip install 'spatialseg[onnx]'" in fails("--out", tmp_path / "new.onnx")
     monkeypatch.setattr("spatialseg.export.TOLERANCE", -1.0)
     assert "differs by" in fails("--out", tmp_path / "new.pt2", "--format", "torch")
     assert [path.name for path in tmp_path.iterdir()] == ["there.onnx"]
+
+
+def test_only_an_earlier_export_is_replaced(runs, tmp_path, capsys):
+    def refused(found):
+        with pytest.raises(SystemExit) as stop:
+            export(runs, *command, run="kinds/shapes")
+        said = capsys.readouterr().err
+        return stop.value.code == 2 and f"{folder} holds {found}; --overwrite" in said and said.count("\n") == 1
+
+    folder = tmp_path / "network"
+    command = ("--format", "smp", "--out", folder, "--overwrite")
+    folder.mkdir()
+    export(runs, *command)
+    weights, card = (folder / "model.safetensors").read_bytes(), (folder / "README.md").read_text()
+    (folder / "README.md").write_text("old")
+    export(runs, *command)
+    assert (folder / "README.md").read_text() == card
+    (folder / "keepme").mkdir()
+    (folder / "keepme" / "thesis.txt").write_bytes(b"mine")
+    assert refused("1: keepme") and (folder / "keepme" / "thesis.txt").read_bytes() == b"mine"
+    assert (folder / "model.safetensors").read_bytes() == weights
+    shutil.rmtree(folder / "keepme")
+    (folder / "config.json").unlink()
+    assert refused("2: README.md, model.safetensors") and [path.name for path in tmp_path.iterdir()] == ["network"]

@@ -1,6 +1,7 @@
 """The command: which images it takes, what it writes, and what it leaves alone."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +115,47 @@ def test_it_goes_on_where_it_stopped_and_overwrites_nothing(runs, photos, tmp_pa
     )
 
 
+def test_a_folder_holds_predictions_of_one_network_and_one_cut(runs, photos, tmp_path, capsys):
+    out, wide, tall = ("--out", "out"), "photos/wide.png", "photos/tall.png"
+    masks = {name: tmp_path / f"out/masks/{name}.png" for name in ("wide", "tall")}
+    predict(runs, wide, *out, "--cut", "0.05")
+    first = masks["wide"].read_bytes()
+    for further in ([tall], [tall, "--overwrite"], [wide, tall], [wide, "--overwrite", "--write", "masks"]):
+        said = fails(runs, *further, *out, "--cut", "0.9", status=2, capsys=capsys)
+        assert "made with cut 0.05, not with cut 0.9; choose another folder, or" in said and said.count("\n") == 1
+        assert ("remove what --overwrite would leave" in said) == (further != [wide, tall])
+        assert masks["wide"].read_bytes() == first and not masks["tall"].exists()
+    predict(runs, tall, *out, "--cut", "0.05", "--write", "masks", "sheet")
+    other = {"run": "aspect/shapes"}
+    assert "sha256" in fails(runs, wide, *out, "--overwrite", status=2, capsys=capsys, **other)
+    said = fails(runs, wide, tall, *out, "--overwrite", status=2, capsys=capsys, **other)
+    assert "would leave, 1: out/sheet_1.jpg" in said
+    predict(runs, wide, tall, *out, "--overwrite", "--write", "maps", "masks", "sheet", **other)
+    assert masks["wide"].read_bytes() != first and masks["tall"].exists()
+    (tmp_path / "foreign" / "masks").mkdir(parents=True)
+    (tmp_path / "foreign" / "masks" / "truth.png").write_bytes(b"mine")
+    said = fails(runs, wide, "--out", "foreign", status=2, capsys=capsys)
+    assert "no prediction wrote, 1: foreign/masks/truth.png; choose another folder, or first remove" in said
+
+
+def test_nothing_of_the_old_is_left_when_overwriting_is_interrupted(runs, photos, tmp_path, monkeypatch, capsys):
+    def render_but_wide(kind, image, *rest):
+        if image.shape[:2] == SIZES["wide"]:
+            raise KeyboardInterrupt
+        return render(kind, image, *rest)
+
+    predict(runs, "photos", "--out", "out", "--cut", "0.3")
+    again = ("photos", "--out", "out", "--cut", "0.6")
+    with monkeypatch.context() as patched:
+        patched.setattr("spatialseg.inference.pipeline.render", render_but_wide)
+        fails(runs, *again, "--overwrite", "--batch", "1", status=130, capsys=capsys)
+    assert not (tmp_path / "out/masks/wide.png").exists()
+    predict(runs, *again)
+    predict(runs, "photos", "--out", "new", "--cut", "0.6")
+    for name in photos:
+        assert (tmp_path / f"out/masks/{name}.png").read_bytes() == (tmp_path / f"new/masks/{name}.png").read_bytes()
+
+
 def test_bad_files_are_named_at_the_end_and_the_rest_is_done(runs, photos, tmp_path, capsys):
     (tmp_path / "photos" / "broken.png").write_bytes(b"GIF")
     (tmp_path / "photos" / "empty.jpg").touch()
@@ -145,9 +187,14 @@ def test_what_cannot_be_done_is_said_in_a_line(runs, photos, capsys):
         (["nothing"], "tiny/shapes", "nothing: no such file or folder"),
         (["photos", "--write", "cutouts"], "kinds/shapes", "the network has 4 classes"),
         (["photos", "--overlap", "3"], "tiny/shapes", "overlap must be"),
+        (["photos", "--cut", "128"], "tiny/shapes", "the cut is a threshold in [0, 1], got 128"),
+        (["photos", "--cut", "nan"], "tiny/shapes", "the cut is a threshold in [0, 1], got nan"),
+        (["photos", "--batch", "0"], "tiny/shapes", "a batch has at least 1 image, got 0"),
+        (["photos", "--batch", "-1"], "tiny/shapes", "a batch has at least 1 image, got -1"),
     ):
         error = fails(runs, *arguments, status=2, capsys=capsys, run=run)
         assert said in error and error.startswith("spatialseg predict: ") and error.count("\n") == 1
+    assert not Path("predictions").exists()
 
 
 def test_the_palette_is_that_of_pascal_voc():

@@ -217,6 +217,46 @@ def test_unusable_folders(files, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+DRAWN_NOT = ("--figures", "none", "--sheet", "0")
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt", "message"),
+    [
+        (["my/net=good"], ["gt"], "none can be called 'my/net'"),
+        (["good"], ["my/data=gt"], "none can be called 'my/data'"),
+        (["a=good", "a_b=bad"], ["c=gt", "b_c=gt"], "a on b_c and a_b on c would both be written to images_a_b_c.csv"),
+    ],
+)
+def test_names_that_cannot_be_those_of_files_are_refused(files, monkeypatch, capsys, pred, gt, message):
+    monkeypatch.chdir(files)
+    with pytest.raises(SystemExit) as stop:
+        main(["--pred", *pred, "--gt", *gt, *DRAWN_NOT])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and message in said and said.count("\n") == 1 and not (files / "scores").exists()
+
+
+def test_methods_may_be_called_like_the_files_themselves(files):
+    named = [f"{name}={files / method}" for name, method in (("images", "good"), ("curves", "bad"))]
+    main(["--pred", *named, "--gt", str(files / "gt"), "--out", str(files / "out"), *DRAWN_NOT])
+    for name, method in (("images", "good"), ("curves", "bad")):
+        (expected,) = score({name: files / method}, {"gt": files / "gt"})
+        found = Scores.load(files / "out", f"images_{name}_gt")
+        np.testing.assert_array_equal(found.curves["f"], expected.scores.curves["f"])
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_file_is_no_folder_to_write_to(files, monkeypatch, capsys, out):
+    monkeypatch.chdir(files)
+    (files / "file").write_bytes(b"mine")
+    monkeypatch.setattr("spatialseg.score.score", lambda *_, **__: pytest.fail("scored before it looked"))
+    with pytest.raises(SystemExit) as stop:
+        run(files, "--out", out)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.startswith(f"spatialseg score: {out} cannot be a folder to write to")
+    assert said.count("\n") == 1 and (files / "file").read_bytes() == b"mine"
+
+
 def test_maps_of_zeros_and_ones_are_refused(files, capsys):
     for path in (files / "good").iterdir():
         write(files / "good", path.name, (read_map(path) > 127).astype(np.uint8))
@@ -313,7 +353,7 @@ def test_intervals_and_differences_to_one_method(files, capsys):
     (files / "bad" / "0.png").unlink()
     command = [*arguments(files, "good", "bad"), "--missing", "skip", "--figures", "none", "--sheet", "0"]
     main([*command, "--intervals", "--against", "bad"])
-    assert "Difference to bad on gt, 5 images" in capsys.readouterr().out
+    assert "Difference to bad on gt" in capsys.readouterr().out
     figures = {row["method"]: row for row in json.loads((files / "out" / "scores.json").read_text())["rows"]}
     intervals = json.loads((files / "out" / "intervals.json").read_text())["rows"]
     assert len(intervals) == 2 * len(available_measures()) - 2  # none for the cut, which is not taken
@@ -330,8 +370,24 @@ def test_intervals_and_differences_to_one_method(files, capsys):
         if each["measure"] == "MAE ↓"
     )
     common = [Scores.load(files / "out", f"images_{name}_gt").take(list("12345")) for name in ("good", "bad")]
-    assert row["run"] == "good"
+    assert (row["run"], row["images"]) == ("good", 5)
     assert row["difference"] == pytest.approx(common[0].figures()["mae"] - common[1].figures()["mae"], abs=1e-12)
     with pytest.raises(SystemExit):
         main([*command, "--against", "nobody"])
     assert "--against names one of two methods or more, got 'nobody' of good, bad" in capsys.readouterr().err
+
+
+def test_each_method_is_held_against_the_first_on_the_images_that_both_have(files, capsys):
+    write(files / "few", "3.png", read_map(files / "bad" / "3.png"))
+    command = ["--missing", "skip", *DRAWN_NOT, "--against", "good"]
+    main([*arguments(files, "few", "good", "bad"), *command])
+    rows = json.loads((files / "out" / "differences_gt.json").read_text())["rows"]
+    main([*arguments(files, "good", "bad"), *command])
+    alone = json.loads((files / "out" / "differences_gt.json").read_text())["rows"]
+    assert [row for row in rows if row["run"] == "bad"] == alone and {row["images"] for row in alone} == {6}
+    assert {row["images"] for row in rows if row["run"] == "few"} == {1}
+    capsys.readouterr()
+    write(files / "other", "4.png", read_map(files / "bad" / "4.png"))
+    with pytest.raises(SystemExit):
+        main([*arguments(files, "other", "good", "few"), "--missing", "skip", *DRAWN_NOT, "--against", "few"])
+    assert "few and other have no image of gt in common" in capsys.readouterr().err

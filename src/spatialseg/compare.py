@@ -6,6 +6,7 @@ Their folders are all that is needed, and pictures need the photographs as well.
 from collections.abc import Sequence
 from pathlib import Path
 
+from spatialseg.data.files import check_folder
 from spatialseg.hints import command_parser
 from spatialseg.report.comparison import tabulate_differences, tabulate_figures
 from spatialseg.report.entries import open_entries
@@ -19,7 +20,7 @@ def main(args: Sequence[str]) -> None:
     """Compare runs from the command line.
 
     Raises:
-        SystemExit: With status 2 when the runs cannot be compared.
+        SystemExit: With status 2 when the runs cannot be compared, or nothing can be written.
     """
     parser = command_parser(
         "compare", "Show runs side by side, on the same test images.", "saliency_bce/ecssd saliency_wfb/ecssd --html"
@@ -37,9 +38,10 @@ def main(args: Sequence[str]) -> None:
     options = parser.parse_args(args)
     out = options.out or options.runs / "comparison"
     try:
+        check_folder(out)
         entries = open_entries(options.names, options.runs)
-    except ValueError as error:
-        parser.error(str(error))
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"spatialseg compare: {error}\n")
     tables = {"comparison": tabulate_figures(entries)}
     if len(entries) > 1:
         tables["differences"] = tabulate_differences([entry.arm for entry in entries])

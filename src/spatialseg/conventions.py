@@ -8,6 +8,16 @@ OF_EMPTY = {"skip": "left out of Fw", "zero": "Fw = 0", "strict": "Fw = 1 if the
 """What `EmptyTarget` means for an image without foreground."""
 
 
+def check_cut(cut: float) -> None:
+    """Make sure that maps can be cut into masks at a threshold.
+
+    Raises:
+        ValueError: It is not in [0, 1].
+    """
+    if not 0 <= cut <= 1:  # not a number is neither
+        raise ValueError(f"the cut is a threshold in [0, 1], got {cut:g}")
+
+
 @dataclass(frozen=True)
 class Conventions:
     """How predictions are scored.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spatialseg.data.files import few
 from spatialseg.data.source import DataError
 from spatialseg.extras import import_extra
 from spatialseg.hints import command_parser
@@ -229,6 +230,23 @@ def _program(module: nn.Module) -> Any:  # noqa: ANN401 - an ExportedProgram
     return torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch"), **sides},))
 
 
+def _clear(out: Path, new: Path) -> None:
+    """Remove an earlier export, the folder `out`, if there is one, to make way for `new`.
+
+    Raises:
+        ExportError: The folder holds anything else; nothing of it is removed.
+    """
+    if not out.exists():
+        return
+    there, exported = ({path.name for path in folder.iterdir()} for folder in (out, new))
+    if there and there != exported:
+        found, wanted = few(sorted(there - exported or there)), ", ".join(sorted(exported))
+        raise ExportError(
+            f"{out} holds {found}; --overwrite replaces a folder of {wanted} and nothing else, so choose another --out"
+        )
+    shutil.rmtree(out)
+
+
 def _drawn_images() -> list[Picture]:
     """Return scenes of several sizes, for whoever gives no photographs."""
     from spatialseg.data import ProceduralScenes
@@ -252,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check", nargs="+", metavar="IMAGE", help="images to compare the exported network on (default: drawn scenes)"
     )
     parser.add_argument("--license", help="of the weights, e.g. apache-2.0, for the model card of smp")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file, or a folder that an export wrote")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     return parser
 
@@ -271,16 +289,17 @@ def main(args: Sequence[str]) -> None:
         model = load(options.run, options.runs, "cpu")
         assert model.origin
         out: Path = options.out or Path(f"{model.origin.name}{SUFFIXES[options.format]}")
+        if out.exists() and out.is_dir() != (options.format == "smp"):
+            found, wanted = ("folder", "file") if out.is_dir() else ("file", "folder")
+            raise ExportError(f"{out} is a {found}; --format {options.format} writes a {wanted}; choose another --out")
         if out.exists() and not options.overwrite:
             raise ExportError(f"{out} is there already; choose another place with --out, or --overwrite")
-        if out.is_dir() and options.format != "smp":
-            raise ExportError(f"{out} is a folder; --format {options.format} writes a file")
         out.parent.mkdir(parents=True, exist_ok=True)
         beside = out.with_name(f".part_{out.name}")  # nothing that failed its check is left under the name
         try:
             if options.format == "smp":
                 export_smp(model, beside, options.license)
-                shutil.rmtree(out, ignore_errors=True)
+                _clear(out, beside)
             else:
                 images = options.check or _drawn_images()
                 export = export_onnx if options.format == "onnx" else export_torch

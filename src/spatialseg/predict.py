@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -20,6 +20,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from spatialseg.conventions import check_cut
 from spatialseg.data.files import few, list_images, read_image, stem
 from spatialseg.data.source import DataError
 from spatialseg.hints import command_parser
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # takes seconds, and `--help` needs none of it
     from spatialseg.inference.model import Inference, Model
 
 RECORD = "predict.json"
+SHEETS = "sheet_[0-9]*.jpg"
 
 
 class PredictionError(ValueError):
@@ -109,28 +111,36 @@ def predict(
         out: Folder; each kind is a folder in it.
         kinds: Of `outputs.KINDS`.
         inference: Flips, scales and tiles.
-        cut: Threshold of masks; by default the model's.
+        cut: Threshold of masks, in [0, 1]; by default the model's.
         sheet: Draw contact sheets of all images, done before or now.
-        overwrite: Predict also what has been done before.
-        batch_size: Images at once; by default as many as suit the device.
+        overwrite: Predict also what has been done before; by another network or with other settings only if this
+            replaces all of that.
+        batch_size: Images at once, at least 1; by default as many as suit the device.
         progress: Show a bar.
 
     Returns:
         What came of it. An image that cannot be read is one of its problems.
 
     Raises:
-        PredictionError: The folder holds predictions that were made otherwise, or files from elsewhere.
+        PredictionError: The folder holds predictions that were made otherwise, or files from elsewhere, and they would
+            stay; several classes have no cut-outs; or a batch would have no image.
+        ValueError: The cut is not in [0, 1].
     """
     from spatialseg.inference.model import DEFAULT
     from spatialseg.inference.pipeline import Pipeline
 
     inference = inference or DEFAULT
+    if cut is not None:
+        check_cut(cut)
+    if batch_size is not None and batch_size < 1:
+        raise PredictionError(f"a batch has at least 1 image, got {batch_size}")
     if "cutouts" in kinds and model.classes > 1:
         raise PredictionError(
             f"a cut-out is foreground without background, but the network has {model.classes} classes"
         )
     targets = {name: [target(out, kind, name) for kind in kinds] for name in images}
-    _claim(out, _settings(model, inference, cut), chain(*targets.values()), overwrite)
+    replaced = {*chain(*targets.values()), *(out.glob(SHEETS) if sheet else ())}
+    _claim(out, _settings(model, inference, cut), replaced, overwrite)
     waiting = [name for name, paths in targets.items() if overwrite or not all(path.exists() for path in paths)]
     outcome = Outcome(0, len(images) - len(waiting), [])
     pool = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
@@ -150,32 +160,42 @@ def predict(
     return outcome
 
 
-def _claim(out: Path, settings: dict[str, Any], targets: Iterable[Path], overwrite: bool) -> None:
-    """Make sure that what lies in the folder was made the same way, and record the way.
+def _claim(out: Path, settings: dict[str, Any], replaced: Set[Path], overwrite: bool) -> None:
+    """Make sure that everything in the folder is made one way, and record the way.
+
+    What was made otherwise goes before anything new comes, so that a command that was stopped leaves no mixture.
+
+    Args:
+        out: The folder.
+        settings: The way.
+        replaced: What this call would write, and may replace.
+        overwrite: Whether it may.
 
     Raises:
-        PredictionError: It was not, or by something else.
+        PredictionError: Something was made otherwise, or by something else, and would stay.
     """
     record = out / RECORD
     try:
         before = json.loads(record.read_text())
     except FileNotFoundError:
-        before = None
+        before = {}
     except ValueError as error:
         raise PredictionError(f"{record} cannot be read ({error}); remove it, or choose another folder") from error
-    if not overwrite:
-        there = [path for path in targets if path.exists()]
-        if before is None and there:
-            raise PredictionError(
-                f"{out} holds files that no prediction wrote, {few(there)}; choose another folder, or --overwrite"
-            )
-        differing = [name for name in settings if (before or settings).get(name) != settings[name]]
-        if differing and there:
-            assert before is not None
-            was, now = (", ".join(f"{name} {of.get(name)}" for name in differing) for of in (before, settings))
-            raise PredictionError(
-                f"the predictions in {out} were made with {was}, not with {now}; choose another folder, or --overwrite"
-            )
+    differing = [name for name in settings if before.get(name) != settings[name]]
+    if not differing:
+        return
+    written = chain(out.glob(SHEETS), *((out / kind).rglob(f"*{suffix}") for kind, suffix in KINDS.items()))
+    earlier = sorted(path for path in written if path.is_file())
+    staying = [path for path in earlier if path not in replaced]
+    if staying or (earlier and not overwrite):
+        was, now = (", ".join(f"{name} {of.get(name)}" for name in differing) for of in (before, settings))
+        found = f"the predictions in {out} were made with {was}, not with {now}"
+        if not before:
+            found = f"{out} holds files that no prediction wrote, {few(earlier)}"
+        remedy = f"first remove what --overwrite would leave, {few(staying)}" if staying else "--overwrite"
+        raise PredictionError(f"{found}; choose another folder, or {remedy}")
+    for path in earlier:
+        path.unlink()
     out.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(settings, indent=2) + "\n")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from spatialseg.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
-from spatialseg.data.files import read_map, read_mask
+from spatialseg.data.files import check_folder, read_map, read_mask
 from spatialseg.data.pairs import Maps, Place, ScoringError, find_pairs, named_folders, read_pairs
 from spatialseg.data.source import DataError
 from spatialseg.extras import how_to_install
@@ -27,7 +28,8 @@ from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.metrics.registry import available_measures
 from spatialseg.report.scored import Result, draw_results, intervals_of, notes_of, table_of
 from spatialseg.report.statistics import Arm
-from spatialseg.report.table import Table
+from spatialseg.report.table import Column, Table
+from spatialseg.scores import stem_of
 
 FORMATS = ("csv", "json", "md", "tex", "html")
 Counted = tuple[ImageCounts, float, bool] | str
@@ -104,10 +106,10 @@ def _count(name: str, files: tuple[Path, Path], conventions: Conventions, strict
 
 
 def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]:
-    """Return by how much the other methods differ from one, on the images that both have, by data set.
+    """Return by how much the other methods differ from one, each on the images that both have, by data set.
 
     Raises:
-        ScoringError: There is no such method, no other, or two that share no image.
+        ScoringError: There is no such method, no other, or one that shares no image with it.
     """
     from spatialseg.report.comparison import tabulate_differences
 
@@ -117,13 +119,38 @@ def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]
     tables = {}
     for dataset in dict.fromkeys(one.dataset for one in results):
         scores = {one.method: one.scores for one in results if one.dataset == dataset}
-        common = sorted(set.intersection(*(set(each.names) for each in scores.values())))
-        if not common:
-            raise ScoringError(f"{', '.join(methods)} have no image of {dataset} in common")
-        order = sorted(scores, key=lambda method: method != baseline)  # it comes first
-        table = tabulate_differences([Arm(method, {0: scores[method].take(common)}) for method in order])
-        tables[dataset] = replace(table, title=f"{table.title} on {dataset}, {len(common)} images")
+        alike: dict[tuple[str, ...], list[str]] = {}  # the others, by the images that they share with the baseline
+        for method in (each for each in methods if each != baseline):
+            common = set(scores[baseline].names) & set(scores[method].names)
+            alike.setdefault(tuple(sorted(common)), []).append(method)
+        if alone := alike.get(()):
+            raise ScoringError(f"{baseline} and {alone[0]} have no image of {dataset} in common")
+        rows: list[dict[str, Any]] = []
+        for shared, group in alike.items():
+            arms = [Arm(method, {0: scores[method].take(shared)}) for method in (baseline, *group)]
+            table = tabulate_differences(arms)
+            rows += [{**row, "images": len(shared)} for row in table.rows]
+        columns = [*table.columns[:2], Column("images", "images"), *table.columns[2:]]
+        tables[dataset] = replace(table, columns=columns, rows=rows, title=f"{table.title} on {dataset}")
     return tables
+
+
+def _check_names(methods: Iterable[str], datasets: Iterable[str]) -> None:
+    """Make sure that the scores of each method on each data set get files of their own.
+
+    Raises:
+        ScoringError: They would not.
+    """
+    for name in chain(methods, datasets):
+        if Path(name).name != name:
+            raise ScoringError(
+                f"methods and data sets give files their names, and none can be called {name!r}; rename it"
+            )
+    taken: dict[str, str] = {}
+    for method, dataset in product(methods, datasets):
+        stem, pair = stem_of(method, dataset), f"{method} on {dataset}"
+        if (other := taken.setdefault(stem, pair)) != pair:
+            raise ScoringError(f"{other} and {pair} would both be written to {stem}.csv; rename a method or data set")
 
 
 def main(args: Sequence[str]) -> None:
@@ -176,6 +203,8 @@ def main(args: Sequence[str]) -> None:
         gt: Mapping[str, Place] = named_folders(options.gt, options.gt_prefix, options.gt_suffix)
         if options.config:
             pred, gt = read_pairs(options.config)
+        _check_names(pred, gt)
+        check_folder(options.out)
         results = score(pred, gt, conventions, progress=sys.stderr.isatty(), **how)
         tables = {"scores": table_of(results, conventions)}
         if options.intervals:
@@ -185,14 +214,14 @@ def main(args: Sequence[str]) -> None:
                 tables[f"differences_{dataset}"] = table
         written = [path for stem, table in tables.items() for path in table.write(options.out, stem, options.formats)]
         for one in results:
-            written += one.scores.save(options.out, f"images_{one.method}_{one.dataset}")
+            written += one.scores.save(options.out, stem_of(one.method, one.dataset))
         notes = notes_of(results)
         if options.figures != "none" or options.sheet > 0:
             try:
                 written += draw_results(results, options.out, options.figures, options.sheet)
             except ModuleNotFoundError as error:
                 notes.append(f"no pictures: {how_to_install(error) or error}")
-    except ScoringError as error:
+    except (ScoringError, OSError) as error:
         parser.exit(2, f"spatialseg score: {error}\n")
     for table in tables.values():
         table.print()

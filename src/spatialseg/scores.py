@@ -179,8 +179,13 @@ class Scores:
         return cls(names, dict(zip(head, values.T.copy(), strict=True)), arrays, measures, about["conventions"])
 
 
+def stem_of(method: str, dataset: str) -> str:
+    """Return the stem under which the scores of a method on a data set are saved."""
+    return f"images_{method}_{dataset}"
+
+
 def _files(folder: Path, stem: str) -> tuple[Path, Path]:
-    return folder / f"{stem}.csv", folder / f"{stem.replace('images', 'curves')}.npz"
+    return folder / f"{stem}.csv", folder / f"{stem.replace('images', 'curves', 1)}.npz"
 
 
 def mean_of_known(values: Array, weights: Array | None = None) -> Array:

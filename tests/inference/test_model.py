@@ -92,8 +92,10 @@ def test_whatever_an_image_comes_as(model, tmp_path):
     turned.save(tmp_path / "turned.png", exif=exif)
     for image in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
         np.testing.assert_array_equal(model.predict(image), expected)
-    lower, higher = model.predict(array, cut=0.0), model.predict(array, cut=1.1)
+    lower, higher = model.predict(array, cut=0.0), model.predict(array, cut=1.0)
     assert lower.all() and not higher.any()
+    with pytest.raises(ValueError, match=r"the cut is a threshold in \[0, 1\], got 128"):
+        model.predict(array, cut=128)
 
 
 @pytest.mark.parametrize(

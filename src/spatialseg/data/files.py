@@ -77,6 +77,17 @@ def find_root(root: str | Path) -> Path:
     raise DataError(f"no folder {str(root)!r} (tried {tried}){hint}")
 
 
+def check_folder(out: Path) -> None:
+    """Make sure that `out` is a folder to write to, or can be made one.
+
+    Raises:
+        NotADirectoryError: It is a file, or lies below one.
+    """
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{out} cannot be a folder to write to, {there} is a file; choose another --out")
+
+
 def stem(name: str) -> str:
     """Drop the suffix of an image file, and only such a suffix: `a.b.jpg` and `a.b` are both `a.b`."""
     base, suffix = os.path.splitext(name)  # pathlib takes three times as long, which 100 000 files show

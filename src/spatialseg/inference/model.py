@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from spatialseg.conventions import check_cut
 from spatialseg.data.files import read_image, rgb_of
 from spatialseg.data.samples import Batch, PadToStride, evaluation_sample, evaluation_size
 from spatialseg.inference.tiling import predict_tiled
@@ -185,8 +186,8 @@ class Model(nn.Module):
 
         Args:
             image: A path, PIL image, array or tensor; see `Picture`.
-            cut: Foreground is where the probability reaches it; by default the cut that was best on the validation
-                images of the run, `model.cut`. Several classes have none.
+            cut: Foreground is where the probability reaches it, in [0, 1]; by default the cut that was best on the
+                validation images of the run, `model.cut`. Several classes have none.
             inference: Flips, scales and tiles.
 
         Returns:
@@ -195,8 +196,10 @@ class Model(nn.Module):
 
         Raises:
             DataError: The file cannot be read.
-            ValueError: The image has another shape, type or range.
+            ValueError: The image has another shape, type or range, or the cut is not in [0, 1].
         """
+        if cut is not None:
+            check_cut(cut)
         pixels = as_pixels(image)
         mask = np.empty(pixels.shape[-2:], np.uint8)
         for row, band in self.bands(pixels, inference):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from spatialseg.conventions import check_cut
 from spatialseg.data.source import IGNORE_INDEX
 from spatialseg.functional import WeightedCounts, f_measure_from_counts, weighted_error, weighted_f_measure
 from spatialseg.functional.dispatch import one_thread
@@ -104,8 +105,7 @@ def dissect(
             f"a map holds probabilities in [0, 1] or grey levels, uint8; this one spans {prediction.min():g} to "
             f"{prediction.max():g}"
         )
-    if not 0 <= cut <= 1:
-        raise ValueError(f"the cut is a threshold in [0, 1], got {cut:g}")
+    check_cut(cut)
     if strange := sorted(set(np.unique(mask).tolist()) - {0, 1, 255}):
         raise ValueError(f"a mask holds 0, 1 and 255 (ignored); this one also {', '.join(map(str, strange[:5]))}")
     foreground = target == 1

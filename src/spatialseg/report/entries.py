@@ -11,7 +11,7 @@ import numpy as np
 from spatialseg.hints import did_you_mean
 from spatialseg.report.statistics import NO_SEED, Arm
 from spatialseg.run.folder import RunError, RunFolder, find_runs
-from spatialseg.scores import FACTS, Scores
+from spatialseg.scores import FACTS, Scores, stem_of
 
 CUT = "weighted_f_cut"
 """The measure whose threshold is each run's own."""
@@ -101,7 +101,7 @@ def _open_scored(index: Sequence[Mapping[str, Any]], images: Sequence[str] | Non
     entries = []
     for row in index:
         method, dataset, folder = row["method"], row["dataset"], row["folder"]
-        scores = Scores.load(folder, f"images_{method}_{dataset}")
+        scores = Scores.load(folder, stem_of(method, dataset))
         if images is not None and set(images) <= set(scores.names):
             scores = scores.take(images)
         maps = _maps_of(row["maps"])
