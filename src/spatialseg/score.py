@@ -27,7 +27,7 @@ from spatialseg.hints import command_parser
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.metrics.registry import available_measures
 from spatialseg.report.scored import Result, draw_results, intervals_of, notes_of, table_of
-from spatialseg.report.statistics import Arm
+from spatialseg.report.statistics import NO_SEED, Arm
 from spatialseg.report.table import Column, Table
 from spatialseg.scores import stem_of
 
@@ -127,7 +127,7 @@ def differences_to(baseline: str, results: Sequence[Result]) -> dict[str, Table]
             raise ScoringError(f"{baseline} and {alone[0]} have no image of {dataset} in common")
         rows: list[dict[str, Any]] = []
         for shared, group in alike.items():
-            arms = [Arm(method, {0: scores[method].take(shared)}) for method in (baseline, *group)]
+            arms = [Arm(method, {NO_SEED: scores[method].take(shared)}) for method in (baseline, *group)]
             table = tabulate_differences(arms)
             rows += [{**row, "images": len(shared)} for row in table.rows]
         columns = [*table.columns[:2], Column("images", "images"), *table.columns[2:]]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spatialseg.conventions import Conventions
 from spatialseg.data.files import few, read_map, read_mask
 from spatialseg.data.pairs import Pairs
-from spatialseg.report.statistics import RESAMPLES, Arm
+from spatialseg.report.statistics import NO_SEED, RESAMPLES, Arm
 from spatialseg.report.table import Column, Table, columns_of
 from spatialseg.scores import Scores
 
@@ -63,7 +63,7 @@ def intervals_of(results: Sequence[Result]) -> Table:
         {"method": one.method, "dataset": one.dataset, "measure": measure.describe(), "value": value}
         | {"low": low, "high": high}
         for one in results
-        for arm in [Arm(one.method, {0: one.scores})]
+        for arm in [Arm(one.method, {NO_SEED: one.scores})]
         for measure, value, (low, high) in zip(arm.measures, arm.means().values(), arm.intervals(), strict=True)
     ]
     columns = [Column(key, key) for key in ("method", "dataset", "measure")]
