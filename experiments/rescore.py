@@ -1,6 +1,6 @@
 """Score trained networks once more: on sloppy test masks, after post-processing, or by where their mistakes are.
 
-    python experiments/rescore.py ranking networks-bce-lite0-light/ecssd/seed0 ...
+    python experiments/rescore.py ranking saliency-bce/ecssd/seed0 saliency-structure/ecssd/seed0 ...
     python experiments/rescore.py filter saliency-bce/ecssd saliency-structure-to-wfb/ecssd
     python experiments/rescore.py mistakes saliency-bce/ecssd saliency-structure-to-wfb/ecssd
     python experiments/rescore.py windows streets-ce/camvid streets-lal/camvid
@@ -46,7 +46,7 @@ from spatialseg.run.folder import RunFolder, find_runs
 from spatialseg.scores import Scores
 from spatialseg.task import CUTS
 
-RADII, EPSILONS = (4, 8, 16), (1e-4, 1e-3, 1e-2)
+RADII, EPSILONS = (8, 16, 32), (1e-5, 1e-4, 1e-3)
 WINDOW = 7
 BANDS = (1, 2, 4, 8, 16, 32)  # pixels to the nearest one on the other side of the contour, where each band begins
 LOGGED = {"train/iou": "training IoU", "val/iou": "IoU", "val/weighted_f": "Fw"}
