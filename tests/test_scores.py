@@ -15,7 +15,7 @@ from spatialseg.scores import Measure, Scores
 CLASSES = ("road", "tree", "car", "sky")
 
 
-def foreground_maps(dtype: torch.dtype, count: int = 7):
+def foreground_maps(dtype: torch.dtype = torch.float32, count: int = 7):
     generator = torch.Generator().manual_seed(0)
     for place in range(count):
         target = torch.zeros(20 + place, 31, dtype=torch.long)
@@ -52,6 +52,23 @@ def test_figures_are_those_of_the_metric_classes(dtype):
     figures = score(foreground_maps(dtype)).figures()
     assert list(figures) == [name for name in available_measures() if name != "weighted_f_cut"]
     assert figures == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("maps", "names"), [(foreground_maps, ("foreground",)), (class_maps, CLASSES)])
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_counting_pixel_is_left_out(maps, names, tmp_path):
+    conventions = Conventions(empty_target="zero", cuts=(0.5,), further=tuple(available_measures(further=True)))
+    known = list(maps())
+    _, prediction, target = known[-1]
+    unknown = [("ignored", prediction, torch.full_like(target, 255))]
+    scores = score([*known, *unknown], conventions, names)
+    assert scores.figures() == pytest.approx(score(known, conventions, names).figures(), abs=1e-12)
+    row = scores.take(["ignored"])
+    assert all(np.isnan(row.columns[name]).all() for name in row.columns if name not in ("height", "width"))
+    assert all(np.isnan(curve).all() for curve in row.curves.values())
+    row.save(tmp_path)
+    figures = Scores.load(tmp_path).figures()
+    assert len(figures) > 3 and np.isnan(list(figures.values())).all()
 
 
 @pytest.mark.parametrize("empty_target", ["skip", "zero", "strict"])

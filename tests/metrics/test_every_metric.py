@@ -3,6 +3,7 @@
 import copy
 import pickle
 import resource
+from functools import partial
 
 import numpy as np
 import py_sod_metrics
@@ -20,8 +21,11 @@ from spatialseg.metrics import (
     SaliencyFMeasure,
     StructureMeasure,
     WeightedFMeasure,
+    available_measures,
     saliency_metrics,
 )
+from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.registry import families
 
 KINDS = [
     WeightedFMeasure,
@@ -140,6 +144,27 @@ def test_half_precision_input(kind, dtype):
         single.update(prediction.float(), target)
     torch.testing.assert_close(flat(half.compute()), flat(single.compute()), rtol=0, atol=1e-12)
     assert torch.equal(flat(copy.deepcopy(half).half().compute()), flat(half.compute()))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *KINDS,
+        lambda: WeightedFMeasure(empty_target="zero"),
+        lambda: WeightedFMeasure(empty_target="strict"),
+        *(partial(ImageMean, each) for each in families(available_measures(further=True)) if each.on_request),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_counting_pixel_is_left_out(make):
+    metric, expected = make(), make()
+    prediction, target = next(batches())
+    expected.update(prediction, target)
+    ignored = torch.full_like(target, 255)
+    metric.update(ignored[:2] / 255, ignored[:2])
+    assert flat(metric.compute()).isnan().all()
+    metric.update(prediction, target)
+    assert torch.equal(flat(metric.compute()), flat(expected.compute()))
 
 
 @pytest.mark.parametrize("kind", KINDS)

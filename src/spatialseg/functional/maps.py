@@ -1,5 +1,6 @@
 """What every measure does to its inputs first: check them, and bring them to one form."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, wraps
@@ -48,9 +49,18 @@ class Maps:
         return None if self.complete else self.mask != 2
 
     @cached_property
+    def unknown(self) -> Tensor:
+        """Whether no pixel of the image counts, boolean, (N,): what it scores is unknown, which is NaN."""
+        return self.mask.flatten(1).amin(dim=1) == 2
+
+    @cached_property
     def prediction(self) -> Tensor:
         """Foreground probability in [0, 1], without gradient: float64 for grey levels, else as it came."""
         return to_probability(self.source, self.scale) if self.stretched else self.source
+
+    def scored(self, values: Tensor) -> Tensor:
+        """Return values of the images, (N, ...), floating-point, with NaN for those of which no pixel counts."""
+        return values if self.complete else without(values, self.unknown.to(values.device))
 
     def reaches(self, threshold: float) -> Tensor:
         """Return whether the prediction is at least the threshold (at most 1), boolean."""
@@ -58,6 +68,11 @@ class Maps:
             return self.prediction >= threshold
         lowest = (self.scale < threshold).sum(dim=1).to(torch.uint8)  # level 255 is probability 1
         return tensor(quick(self.source) >= quick(lowest.view(-1, 1, 1)))
+
+
+def without(values: Tensor, unknown: Tensor) -> Tensor:
+    """Return values of images, (N, ...), with NaN where those are unknown, boolean, (N,)."""
+    return values.masked_fill(unknown.view(-1, *[1] * (values.ndim - 1)), math.nan)
 
 
 def once(function: Function) -> Function:

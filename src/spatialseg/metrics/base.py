@@ -99,7 +99,7 @@ class ImageMean(Metric):
         maps = as_maps(
             prediction, target, normalize=used.normalize, ignore_index=used.ignore_index, validate_args=looks
         )
-        self._add(self._values(maps))
+        self._add(maps.scored(self._values(maps)))
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """Return the figure of all images, by name if there are several: a scalar, or (C,) with `average="none"`.
