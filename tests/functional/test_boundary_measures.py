@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from spatialseg.functional import boundary_f_measure, boundary_iou
 from spatialseg.functional.iou import overlap_by_tensors, overlap_counts
+from spatialseg.kernels.boundary import around_both, contour
 
 
 @st.composite
@@ -53,6 +54,14 @@ def test_boundary_f_by_brute_force(pair, ratio):
     found = boundary_f_measure(prediction.float(), target, tolerance_ratio=ratio)
     assert found.f.item() == pytest.approx(expected)
     assert (found.precision.item(), found.recall.item()) == pytest.approx((precision, recall))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (4, 5)])
+def test_empty_masks_have_no_contour(shape):
+    empty = np.zeros(shape, np.uint8)
+    assert not any(contour.py_func(part).any() for part in around_both(empty, empty))  # by Python, which checks bounds
+    prediction = torch.zeros(1, *shape)
+    assert boundary_f_measure(prediction, prediction).f.item() == boundary_iou(prediction, prediction).item() == 1
 
 
 def test_ignored_pixels_are_background():
