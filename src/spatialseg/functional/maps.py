@@ -245,7 +245,7 @@ def plain_scale(prediction: Tensor) -> Tensor:
 @lru_cache
 def _plain_scale(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     grey = dtype is torch.uint8
-    one = torch.arange(256, device=device).double() / 255 if grey else torch.tensor([0, 1], dtype=dtype, device=device)
+    one = torch.arange(256, device=device).double() / 255 if grey else torch.arange(2, dtype=dtype, device=device)
     return one.expand(count, -1)
 
 
