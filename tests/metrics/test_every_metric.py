@@ -175,6 +175,13 @@ def test_bad_input_is_named(kind):
         kind().update(prediction, target)
 
 
+@pytest.mark.parametrize("measuring", families(available_measures(further=True)))
+def test_direction_and_bound_are_those_of_the_measure(measuring):
+    measure, metric = measuring.measures[0], ImageMean(measuring)
+    assert metric.higher_is_better == (measure.better == "higher")
+    assert metric.plot_upper_bound == (None if measure.counts else 1)
+
+
 def test_state_is_constant():
     metric = saliency_metrics(full=True)
     prediction, target = torch.rand(1, 4, 4), torch.eye(4)[None]

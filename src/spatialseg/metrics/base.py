@@ -41,10 +41,8 @@ class ImageMean(Metric):
     names: tuple[str, ...] = ()
     """What is summed; by default a value per measure, or what a measure of the data set is a ratio of."""
     is_differentiable = False
-    higher_is_better = True
     full_state_update = False
     plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
     plot_legend_name = "Class"
 
     def __init__(
@@ -74,6 +72,16 @@ class ImageMean(Metric):
         # tells its arguments.
         told = repr((type(self).__name__, type(measuring).__name__, classes, *astuple(conventions)))
         self.add_state(f"of_{zlib.crc32(told.encode()):08x}", torch.zeros(()), dist_reduce_fx="sum")
+
+    @property
+    def higher_is_better(self) -> bool:  # type: ignore[override]
+        """Whether the first of the measures is better the higher it is."""
+        return self.measuring.measures[0].better == "higher"
+
+    @property
+    def plot_upper_bound(self) -> float | None:  # type: ignore[override]
+        """The highest value there is; none of a number of things."""
+        return None if self.measuring.measures[0].counts else 1.0
 
     @property
     def images(self) -> Tensor:

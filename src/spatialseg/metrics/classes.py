@@ -161,8 +161,6 @@ class MeanAbsoluteError(ImageMean):
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
 
-    higher_is_better = False
-
     def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:
         conventions = Conventions(normalize=normalize, ignore_index=ignore_index)
         super().__init__(measures.AbsoluteError(), conventions, **kwargs)
