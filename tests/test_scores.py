@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from spatialseg.conventions import DEFAULT
-from spatialseg.metrics import Conventions, MeanIoU, WeightedFMeasure, available_measures, saliency_metrics
+from spatialseg.metrics import (
+    BoundaryFMeasure,
+    BoundaryIoU,
+    Conventions,
+    MeanIoU,
+    WeightedFMeasure,
+    available_measures,
+    saliency_metrics,
+)
 from spatialseg.metrics.images import count_image, scores_of
 from spatialseg.scores import Measure, Scores
 
@@ -69,6 +77,14 @@ def test_an_image_without_a_counting_pixel_is_left_out(maps, names, tmp_path):
     row.save(tmp_path)
     figures = Scores.load(tmp_path).figures()
     assert len(figures) > 3 and np.isnan(list(figures.values())).all()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("boundary_iou", BoundaryIoU), ("boundary_f", BoundaryFMeasure)])
+def test_masks_of_classes_are_those_of_the_metric_classes(name, kind):
+    metric = kind(classes=4)
+    for _, prediction, target in class_maps():
+        metric.update(prediction[None], target[None])
+    assert score(class_maps(), class_names=CLASSES).figures()[name] == pytest.approx(metric.compute().item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("empty_target", ["skip", "zero", "strict"])

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from spatialseg.functional.one_vs_rest import one_vs_rest
 from spatialseg.metrics import (
     BoundaryFMeasure,
     BoundaryIoU,
@@ -180,6 +181,25 @@ def test_direction_and_bound_are_those_of_the_measure(measuring):
     measure, metric = measuring.measures[0], ImageMean(measuring)
     assert metric.higher_is_better == (measure.better == "higher")
     assert metric.plot_upper_bound == (None if measure.counts else 1)
+
+
+@pytest.mark.parametrize("kind", [BoundaryIoU, BoundaryFMeasure])
+def test_masks_of_classes_are_of_the_most_probable_one(kind):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 4, 5), generator=generator).repeat_interleave(6, 1).repeat_interleave(6, 2)
+    logits = one_vs_rest(target, 3).float().roll(2, 2) + torch.rand(2, 3, 24, 30, generator=generator)
+    metric, of_masks, of_labels = (kind(classes=3) for _ in range(3))
+    metric.update(logits.softmax(dim=1), target)  # of which few reach a half
+    winners = one_vs_rest(logits.argmax(dim=1), 3).float()
+    of_masks.update(winners, target)
+    of_labels.update(winners, one_vs_rest(target, 3))
+    assert metric.compute() == of_masks.compute() == of_labels.compute() > 0.1
+
+
+@pytest.mark.parametrize("kind", [StructureMeasure, EnhancedAlignmentMeasure, SaliencyFMeasure, MeanAbsoluteError])
+def test_measures_of_foreground_alone_have_no_classes(kind):
+    with pytest.raises(ValueError, match="of a foreground map alone, got classes=3"):
+        kind(classes=3)
 
 
 def test_state_is_constant():

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, wraps
 from typing import Any, TypeVar, cast
 
@@ -61,6 +61,11 @@ class Maps:
     def scored(self, values: Tensor) -> Tensor:
         """Return values of the images, (N, ...), floating-point, with NaN for those of which no pixel counts."""
         return values if self.complete else without(values, self.unknown.to(values.device))
+
+    def of_masks(self, predicted: Tensor) -> "Maps":
+        """Return the same ground truth with predicted masks, boolean, (N, H, W), as the predictions."""
+        source = predicted.float()
+        return replace(self, source=source, scale=plain_scale(source), stretched=False)
 
     def reaches(self, threshold: float) -> Tensor:
         """Return whether the prediction is at least the threshold (at most 1), boolean."""

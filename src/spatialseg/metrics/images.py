@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spatialseg.conventions import DEFAULT, Conventions
 from spatialseg.functional.maps import as_maps, without
-from spatialseg.functional.one_vs_rest import maps_of_classes
+from spatialseg.functional.one_vs_rest import maps_of_classes, most_probable
 from spatialseg.metrics.registry import Measuring, OfClasses, families
 from spatialseg.scores import FACTS, Array, Scores, mean_of_known
 
@@ -54,8 +54,7 @@ def count_image(
     maps = as_maps(*soft, normalize=conventions.normalize, ignore_index=conventions.ignore_index)
     kinds = dict.fromkeys(get_args(OfClasses), maps)
     if classes > 1:
-        winner = prediction.argmax(dim=1) == torch.arange(classes, device=target.device).view(-1, 1, 1)
-        kinds["hard"] = as_maps(winner.float(), soft[1], ignore_index=conventions.ignore_index)
+        kinds["hard"] = maps.of_masks(most_probable(prediction))
     counts = [each.count(kinds[each.of_classes], conventions) for each in _taken(classes, conventions)]
     foreground = maps.foreground[1:] if classes > 1 else maps.foreground
     pixels = target.numel() if maps.valid is None else int(maps.valid[0].sum())
