@@ -110,6 +110,8 @@ def test_maps_are_cut(empty_target):
                 metric.update((prediction >= cut)[None].float(), target[None])
         assert scores.mean_curve("weighted_f")[place] == pytest.approx(metric.compute().item(), abs=1e-6)
     assert scores.figures()["weighted_f_cut"] == scores.mean_curve("weighted_f")[2]
+    with pytest.raises(ValueError, match=r"cuts must be in \(0, 1\], got \(0.5, 127\)"):
+        Conventions(cuts=(0.5, 127))
     with pytest.raises(ValueError, match="one of the cuts"):
         Conventions(cuts=(0.2,), cut=0.5)
 

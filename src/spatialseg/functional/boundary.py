@@ -49,7 +49,7 @@ def boundary_iou(
             pixel counts.
 
     Raises:
-        ValueError: Bad input, see `as_maps`.
+        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
     """
     maps = as_maps(prediction, target, ignore_index=ignore_index)
     counts = boundary_region_counts_of(*masks_at(maps, threshold), dilation_ratio)
@@ -102,7 +102,7 @@ def boundary_f_measure(
         F, precision and recall; all 1 where neither mask has a contour, all 0 where one has none.
 
     Raises:
-        ValueError: Bad input, see `as_maps`.
+        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
     """
     maps = as_maps(prediction, target, ignore_index=ignore_index)
     counts = contour_counts_of(*masks_at(maps, threshold), tolerance_ratio)

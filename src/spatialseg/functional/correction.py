@@ -38,7 +38,7 @@ def human_correction_effort(
 
     Raises:
         ModuleNotFoundError: One of the two libraries is not installed.
-        ValueError: Bad input, see `as_maps`.
+        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
     """
     maps = as_maps(prediction, target, ignore_index=ignore_index)
     return maps.scored(correction_effort_of(*masks_at(maps, threshold)).double())

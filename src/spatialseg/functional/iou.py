@@ -35,8 +35,8 @@ def intersection_and_union(
         Intersections and unions, both (N, C), int64.
 
     Raises:
-        ValueError: The shapes do not fit; a prediction holds NaN or, of a foreground map, leaves [0, 1]; or a target
-            holds an unknown value.
+        ValueError: The shapes do not fit; a prediction holds NaN or, of a foreground map, leaves [0, 1]; a target holds
+            an unknown value; or the threshold is not in (0, 1].
     """
     if classes == 1:
         maps = as_maps(prediction, target, ignore_index=ignore_index, validate_args=validate_args)

@@ -95,7 +95,13 @@ def once(function: Function) -> Function:
 
 @once
 def masks_at(maps: Maps, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither."""
+    """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither.
+
+    Raises:
+        ValueError: The threshold is not in (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be in (0, 1], got {threshold}; divide grey levels by 255")
     predicted = maps.reaches(threshold)
     return predicted if maps.valid is None else predicted & maps.valid, maps.foreground
 

@@ -28,7 +28,7 @@ def multiscale_iou(
         One value in (0, 1] for each image, (N,), float64; NaN for an image without a counting pixel.
 
     Raises:
-        ValueError: Bad input, see `as_maps`.
+        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
     """
     maps = as_maps(prediction, target, ignore_index=ignore_index)
     return maps.scored(multiscale_iou_from_counts(cell_counts_of(*masks_at(maps, threshold))))
