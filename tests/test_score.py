@@ -265,6 +265,14 @@ def test_maps_of_zeros_and_ones_are_refused(files, capsys):
     assert "no grey level in 6 maps is above 1" in capsys.readouterr().err
 
 
+def test_maps_of_8_bits_in_16_are_refused(files, capsys):
+    for path in (files / "good").iterdir():
+        Image.fromarray(read_map(path).astype(np.uint16)).save(path)
+    with pytest.raises(SystemExit):
+        run(files)
+    assert "no grey level in 6 maps is above 255 (of 65535)" in capsys.readouterr().err
+
+
 def test_floating_point_maps_are_probabilities(files):
     (expected,) = score({"good": files / "good"}, {"gt": files / "gt"})
     (files / "floats").mkdir()

@@ -8,14 +8,22 @@ import pytest
 import torch
 
 from spatialseg.conventions import DEFAULT
-from spatialseg.metrics import Conventions, MeanIoU, WeightedFMeasure, available_measures, saliency_metrics
+from spatialseg.metrics import (
+    BoundaryFMeasure,
+    BoundaryIoU,
+    Conventions,
+    MeanIoU,
+    WeightedFMeasure,
+    available_measures,
+    saliency_metrics,
+)
 from spatialseg.metrics.images import count_image, scores_of
 from spatialseg.scores import Measure, Scores
 
 CLASSES = ("road", "tree", "car", "sky")
 
 
-def foreground_maps(dtype: torch.dtype, count: int = 7):
+def foreground_maps(dtype: torch.dtype = torch.float32, count: int = 7):
     generator = torch.Generator().manual_seed(0)
     for place in range(count):
         target = torch.zeros(20 + place, 31, dtype=torch.long)
@@ -54,6 +62,31 @@ def test_figures_are_those_of_the_metric_classes(dtype):
     assert figures == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(("maps", "names"), [(foreground_maps, ("foreground",)), (class_maps, CLASSES)])
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_counting_pixel_is_left_out(maps, names, tmp_path):
+    conventions = Conventions(empty_target="zero", cuts=(0.5,), further=tuple(available_measures(further=True)))
+    known = list(maps())
+    _, prediction, target = known[-1]
+    unknown = [("ignored", prediction, torch.full_like(target, 255))]
+    scores = score([*known, *unknown], conventions, names)
+    assert scores.figures() == pytest.approx(score(known, conventions, names).figures(), abs=1e-12)
+    row = scores.take(["ignored"])
+    assert all(np.isnan(row.columns[name]).all() for name in row.columns if name not in ("height", "width"))
+    assert all(np.isnan(curve).all() for curve in row.curves.values())
+    row.save(tmp_path)
+    figures = Scores.load(tmp_path).figures()
+    assert len(figures) > 3 and np.isnan(list(figures.values())).all()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("boundary_iou", BoundaryIoU), ("boundary_f", BoundaryFMeasure)])
+def test_masks_of_classes_are_those_of_the_metric_classes(name, kind):
+    metric = kind(classes=4)
+    for _, prediction, target in class_maps():
+        metric.update(prediction[None], target[None])
+    assert score(class_maps(), class_names=CLASSES).figures()[name] == pytest.approx(metric.compute().item(), abs=1e-12)
+
+
 @pytest.mark.parametrize("empty_target", ["skip", "zero", "strict"])
 def test_conventions_are_followed(empty_target):
     conventions = Conventions(normalize=True, beta2=0.3, empty_target=empty_target)
@@ -77,6 +110,8 @@ def test_maps_are_cut(empty_target):
                 metric.update((prediction >= cut)[None].float(), target[None])
         assert scores.mean_curve("weighted_f")[place] == pytest.approx(metric.compute().item(), abs=1e-6)
     assert scores.figures()["weighted_f_cut"] == scores.mean_curve("weighted_f")[2]
+    with pytest.raises(ValueError, match=r"cuts must be in \(0, 1\], got \(0.5, 127\)"):
+        Conventions(cuts=(0.5, 127))
     with pytest.raises(ValueError, match="one of the cuts"):
         Conventions(cuts=(0.2,), cut=0.5)
 

@@ -66,6 +66,7 @@ class Conventions:
             ("empty_target", self.empty_target in OF_EMPTY, f"one of {', '.join(OF_EMPTY)}"),
             ("threshold", 0 < self.threshold <= 1, "in (0, 1]"),
             ("alpha", 0 <= self.alpha <= 1, "in [0, 1]"),
+            ("cuts", all(0 < cut <= 1 for cut in self.cuts), "in (0, 1]"),
             ("cut", not self.cuts or self.cut in self.cuts, f"one of the cuts {', '.join(map(str, self.cuts))}"),
         ):
             if not sound:

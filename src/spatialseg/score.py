@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from spatialseg.conventions import DEFAULT, OF_EMPTY, PRESETS, Conventions
-from spatialseg.data.files import check_folder, read_map, read_mask
+from spatialseg.data.files import check_folder, read_levels, read_mask, upper_8_bits
 from spatialseg.data.pairs import Maps, Place, ScoringError, find_pairs, named_folders, read_pairs
 from spatialseg.data.source import DataError
 from spatialseg.extras import how_to_install
@@ -83,6 +83,11 @@ def score(
                     f"{where}: no grey level in {len(images)} maps is above 1 (of 255); "
                     "they seem to be saved as 0 and 1: multiply them by 255"
                 )
+            if 0 < max(highest) < 1:
+                raise ScoringError(
+                    f"{where}: no grey level in {len(images)} maps is above 255 (of 65535); "
+                    "they seem to be 8-bit maps saved with 16 bits: save them with 8, or multiply them by 257"
+                )
             results.append(Result(**vars(pairs), scores=scores_of(images, conventions), resized=sum(resized)))
     return results
 
@@ -90,11 +95,13 @@ def score(
 def _count(name: str, files: tuple[Path, Path], conventions: Conventions, strict: bool) -> Counted:
     map_path, mask_path = files
     try:
-        prediction, mask = read_map(map_path), read_mask(mask_path, 1, conventions.mask_threshold)
+        levels, mask = read_levels(map_path), read_mask(mask_path, 1, conventions.mask_threshold)
     except DataError as error:
         return str(error)
+    prediction = upper_8_bits(levels)
+    # As one of 255; probabilities are what they are, however small.
+    highest = {"u": levels.max(), "i": levels.max() / 257, "f": 255}[levels.dtype.kind]
     resized = prediction.shape != mask.shape
-    highest = prediction.max() * (255 if prediction.dtype == np.float32 else 1)
     if resized:
         height, width = mask.shape
         if strict:

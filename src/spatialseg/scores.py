@@ -53,7 +53,8 @@ class Scores:
 
     names: list[str]
     columns: dict[str, Array]
-    """Values, (N,) each: those of `FACTS`, of every measure, and what measures of the data set are ratios of."""
+    """Values, (N,) each: those of `FACTS`, of every measure, and what measures of the data set are ratios of; NaN, but
+    for the size, where no pixel of the image counts."""
     curves: dict[str, Array] = field(default_factory=dict)
     """Values over thresholds, (N, thresholds) each: k/255, or the cuts of the conventions for `weighted_f`."""
     measures: tuple[Measure, ...] = ()
@@ -103,9 +104,11 @@ class Scores:
         if measure.average == "images":
             return mean_of_known(self.columns[measure.name + of_class], weights)
         weights = np.ones(len(self)) if weights is None else weights
-        top, bottom = (weights @ self.columns[part + of_class] for part in measure.of)
-        # Two empty masks agree; a class that is nowhere has no value.
-        nothing = np.full_like(bottom, np.nan if of_class or not len(self) else 1.0)
+        parts = np.stack([self.columns[part + of_class] for part in measure.of])
+        known = ~np.isnan(parts).any(axis=0)
+        top, bottom = (weights @ np.where(known, part, 0) for part in parts)
+        # Two empty masks agree; a class that is nowhere has no value, nor have images without a counting pixel.
+        nothing = np.full_like(bottom, np.nan if of_class or not known.any() else 1.0)
         return np.divide(top, bottom, out=nothing, where=bottom > 0)[()]
 
     def take(self, names: Sequence[str]) -> "Scores":

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from spatialseg.functional import boundary_f_measure, boundary_iou
+from spatialseg.functional import boundary_f_measure, boundary_iou, intersection_and_union, multiscale_iou
 from spatialseg.functional.iou import overlap_by_tensors, overlap_counts
+from spatialseg.kernels.boundary import around_both, contour
 
 
 @st.composite
@@ -53,6 +54,22 @@ def test_boundary_f_by_brute_force(pair, ratio):
     found = boundary_f_measure(prediction.float(), target, tolerance_ratio=ratio)
     assert found.f.item() == pytest.approx(expected)
     assert (found.precision.item(), found.recall.item()) == pytest.approx((precision, recall))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (4, 5)])
+def test_empty_masks_have_no_contour(shape):
+    empty = np.zeros(shape, np.uint8)
+    assert not any(contour.py_func(part).any() for part in around_both(empty, empty))  # by Python, which checks bounds
+    prediction = torch.zeros(1, *shape)
+    assert boundary_f_measure(prediction, prediction).f.item() == boundary_iou(prediction, prediction).item() == 1
+
+
+@pytest.mark.parametrize("threshold", [0, 1.004, 127, math.nan])
+def test_a_threshold_is_a_probability(threshold):
+    grey = torch.zeros(1, 4, 5, dtype=torch.uint8)
+    for measure in (boundary_iou, boundary_f_measure, intersection_and_union, multiscale_iou):
+        with pytest.raises(ValueError, match=r"threshold must be in \(0, 1\]"):
+            measure(grey, grey, threshold=threshold)
 
 
 def test_ignored_pixels_are_background():

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spatialseg import functional
 from spatialseg.functional import (
     enhanced_alignment_measure,
     mean_absolute_error,
@@ -139,6 +140,35 @@ def test_ignored_pixels_take_no_part(measure):
     expected = measure(prediction[:, :, :22], target[:, :, :22])
     assert torch.allclose(measure(prediction, half), expected, atol=1e-12)
     assert not torch.allclose(measure(prediction, target), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        structure_measure,
+        enhanced_alignment_measure,
+        saliency_f_measure,
+        mean_absolute_error,
+        functional.weighted_f_measure,
+        functional.boundary_iou,
+        functional.boundary_f_measure,
+        functional.multiscale_iou,
+        functional.context_measure,
+        functional.human_correction_effort,
+        functional.size_invariant_error,
+        functional.size_invariant_f_measure,
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_counting_pixel_has_no_value(measure):
+    target = torch.zeros(3, 20, 30)
+    target[:2, 3:15, 4:20] = 1
+    target[1] = 255
+    prediction = (target == 1) * 0.9
+    values, expected = measure(prediction, target), measure(prediction[::2], target[::2])
+    for value, known in zip(*([each] if torch.is_tensor(each) else each for each in (values, expected)), strict=True):
+        assert value[1].isnan().all()
+        torch.testing.assert_close(value[::2], known, rtol=0, atol=0, equal_nan=True)
 
 
 def test_perfect_maps():

@@ -192,6 +192,11 @@ def test_half_precision_is_computed_in_float32(dtype):
     ("arguments", "message"),
     [
         ({"prediction": torch.rand(1, 4, 5)}, "share a shape"),
+        ({"prediction": torch.rand(0, 4, 4), "target": torch.zeros(0, 4, 4)}, "without an empty dimension"),
+        ({"prediction": torch.full((1, 4, 4), 1.5)}, r"image 0 of the batch spans \[1.5, 1.5\], expected \[0, 1\]"),
+        ({"prediction": torch.full((1, 4, 4), 9, dtype=torch.uint8)}, "divide grey levels by 255"),
+        ({"prediction": torch.full((1, 4, 4), torch.nan), "dependency": "local"}, "holds NaN at 16 pixels"),
+        ({"target": torch.full((1, 4, 4), 2)}, "target of image 0 of the batch holds the values 2"),
         ({"dependency": "global"}, "dependency must be"),
         ({"importance": "area"}, "importance must be"),
         ({"window": 4}, "odd and positive"),

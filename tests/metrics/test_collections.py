@@ -70,12 +70,17 @@ def test_iou_names_bad_input():
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5), (2, 1, 4, 5)])
-def test_iou_counts_alike_whether_it_looks_or_not(shape):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_iou_counts_alike_whether_it_looks_or_not(shape, dtype):
     prediction, target = next(batches(1))
+    if dtype is torch.uint8:
+        prediction = (255 * prediction).to(dtype)
     checked, unchecked = MeanIoU(), MeanIoU(validate_args=False)
     checked.update(prediction[:, :4, :5], target[:, :4, :5])
     unchecked.update(prediction[:, :4, :5].reshape(shape), target[:, :4, :5])
     assert unchecked.compute() == checked.compute()
+    with pytest.raises(ValueError, match="must share one shape"):
+        unchecked.update(prediction, target[:1])
 
 
 def test_mae_counts_images_not_pixels():

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import resource
+from functools import partial
 
 import numpy as np
 import py_sod_metrics
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from spatialseg.functional.one_vs_rest import one_vs_rest
 from spatialseg.metrics import (
     BoundaryFMeasure,
     BoundaryIoU,
@@ -20,8 +22,11 @@ from spatialseg.metrics import (
     SaliencyFMeasure,
     StructureMeasure,
     WeightedFMeasure,
+    available_measures,
     saliency_metrics,
 )
+from spatialseg.metrics.base import ImageMean
+from spatialseg.metrics.registry import families
 
 KINDS = [
     WeightedFMeasure,
@@ -142,12 +147,59 @@ def test_half_precision_input(kind, dtype):
     assert torch.equal(flat(copy.deepcopy(half).half().compute()), flat(half.compute()))
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        *KINDS,
+        lambda: WeightedFMeasure(empty_target="zero"),
+        lambda: WeightedFMeasure(empty_target="strict"),
+        *(partial(ImageMean, each) for each in families(available_measures(further=True)) if each.on_request),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_image_without_a_counting_pixel_is_left_out(make):
+    metric, expected = make(), make()
+    prediction, target = next(batches())
+    expected.update(prediction, target)
+    ignored = torch.full_like(target, 255)
+    metric.update(ignored[:2] / 255, ignored[:2])
+    assert flat(metric.compute()).isnan().all()
+    metric.update(prediction, target)
+    assert torch.equal(flat(metric.compute()), flat(expected.compute()))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_input_is_named(kind):
     prediction, target = next(batches())
     prediction[1, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="image 1 of the batch holds NaN"):
         kind().update(prediction, target)
+
+
+@pytest.mark.parametrize("measuring", families(available_measures(further=True)))
+def test_direction_and_bound_are_those_of_the_measure(measuring):
+    measure, metric = measuring.measures[0], ImageMean(measuring)
+    assert metric.higher_is_better == (measure.better == "higher")
+    assert metric.plot_upper_bound == (None if measure.counts else 1)
+
+
+@pytest.mark.parametrize("kind", [BoundaryIoU, BoundaryFMeasure])
+def test_masks_of_classes_are_of_the_most_probable_one(kind):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 4, 5), generator=generator).repeat_interleave(6, 1).repeat_interleave(6, 2)
+    logits = one_vs_rest(target, 3).float().roll(2, 2) + torch.rand(2, 3, 24, 30, generator=generator)
+    metric, of_masks, of_labels = (kind(classes=3) for _ in range(3))
+    metric.update(logits.softmax(dim=1), target)  # of which few reach a half
+    winners = one_vs_rest(logits.argmax(dim=1), 3).float()
+    of_masks.update(winners, target)
+    of_labels.update(winners, one_vs_rest(target, 3))
+    assert metric.compute() == of_masks.compute() == of_labels.compute() > 0.1
+
+
+@pytest.mark.parametrize("kind", [StructureMeasure, EnhancedAlignmentMeasure, SaliencyFMeasure, MeanAbsoluteError])
+def test_measures_of_foreground_alone_have_no_classes(kind):
+    with pytest.raises(ValueError, match="of a foreground map alone, got classes=3"):
+        kind(classes=3)
 
 
 def test_state_is_constant():

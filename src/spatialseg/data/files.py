@@ -236,6 +236,11 @@ def read_map(path: File) -> Array:
     Raises:
         DataError: If the file cannot be read, has colours, or floating-point values outside [0, 1]; names the file.
     """
+    return upper_8_bits(read_levels(path))
+
+
+def read_levels(path: File) -> Array:
+    """Read a map as `read_map` does, but with all of 16 bits, as integers."""
     image = _open(path)
     if image.mode == "1":
         image = image.convert("L")
@@ -244,8 +249,12 @@ def read_map(path: File) -> Array:
         low, high = values.min(), values.max()
         if not (low >= 0 and high <= 1):  # not a number is neither
             raise DataError(f"{path}: floating-point values {low:g} to {high:g}; probabilities are in [0, 1]")
-        return values
-    return values if values.dtype == np.uint8 else (values >> 8).astype(np.uint8)
+    return values
+
+
+def upper_8_bits(levels: Array) -> Array:
+    """Return what `read_levels` returned with the upper 8 of 16 bits; all else stays."""
+    return levels if levels.dtype in (np.uint8, np.float32) else (levels >> 8).astype(np.uint8)
 
 
 def _grey(image: Image.Image, path: File, expected: str) -> Array:

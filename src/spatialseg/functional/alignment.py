@@ -10,7 +10,7 @@ from spatialseg.functional.thresholds import positives_of, reached_counts_of
 
 
 class AlignmentResult(NamedTuple):
-    """Float64 values; index k of the curve is the threshold k/255."""
+    """Float64 values, NaN for an image without a counting pixel; index k of the curve is the threshold k/255."""
 
     adaptive: Tensor
     """E-measure at the adaptive threshold min(1, twice the mean of the prediction), (N,)."""
@@ -42,14 +42,14 @@ def enhanced_alignment_measure(
         ValueError: Bad input, see `as_maps`.
     """
     maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
-    return alignment_from_counts(reached_counts_of(maps))
+    return AlignmentResult(*map(maps.scored, alignment_from_counts(reached_counts_of(maps))))
 
 
 def alignment_from_counts(counts: Tensor) -> AlignmentResult:
     """Do the same from what `reached_counts_of` returns."""
     tp, fp = positives_of(counts)
     positives, pixels = tp[:, :1], tp[:, :1] + fp[:, :1]
-    predicted, true = (tp + fp) / pixels, positives / pixels
+    predicted, true = (tp + fp) / positive(pixels), positives / positive(pixels)
     total = 0 * tp
     for count, p, g in (
         (tp, 1 - predicted, 1 - true),

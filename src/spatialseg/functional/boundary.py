@@ -16,7 +16,7 @@ from spatialseg.functional.maps import as_maps, masks_at
 
 
 class BoundaryFResult(NamedTuple):
-    """Each of shape (N,), float64, in [0, 1]."""
+    """Each of shape (N,), float64, in [0, 1]; NaN for an image without a counting pixel."""
 
     f: Tensor
     precision: Tensor
@@ -45,13 +45,15 @@ def boundary_iou(
         ignore_index: Target value of the pixels that do not count; they are background in both masks.
 
     Returns:
-        One value in [0, 1] for each image, (N,), float64; 1 where both masks are empty.
+        One value in [0, 1] for each image, (N,), float64; 1 where both masks are empty, NaN where no
+            pixel counts.
 
     Raises:
-        ValueError: Bad input, see `as_maps`.
+        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
     """
-    masks = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
-    return boundary_iou_from_counts(boundary_region_counts_of(*masks, dilation_ratio))
+    maps = as_maps(prediction, target, ignore_index=ignore_index)
+    counts = boundary_region_counts_of(*masks_at(maps, threshold), dilation_ratio)
+    return maps.scored(boundary_iou_from_counts(counts))
 
 
 def boundary_iou_from_counts(counts: Tensor) -> Tensor:
@@ -100,10 +102,11 @@ def boundary_f_measure(
         F, precision and recall; all 1 where neither mask has a contour, all 0 where one has none.
 
     Raises:
-        ValueError: Bad input, see `as_maps`.
+        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
     """
-    masks = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
-    return boundary_f_from_counts(contour_counts_of(*masks, tolerance_ratio))
+    maps = as_maps(prediction, target, ignore_index=ignore_index)
+    counts = contour_counts_of(*masks_at(maps, threshold), tolerance_ratio)
+    return BoundaryFResult(*map(maps.scored, boundary_f_from_counts(counts)))
 
 
 def boundary_f_from_counts(counts: Tensor) -> BoundaryFResult:

@@ -38,12 +38,14 @@ def context_measure(
         ignore_index: Target value of the pixels that do not count; they are background in both.
 
     Returns:
-        One value in [0, 1] for each image, (N,), float64; 0 where target or prediction is empty.
+        One value in [0, 1] for each image, (N,), float64; 0 where target or prediction is empty, NaN where no
+            pixel counts.
 
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    return context_measure_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index), beta2)
+    maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
+    return maps.scored(context_measure_of(maps, beta2))
 
 
 def context_measure_of(maps: Maps, beta2: float = 1.0) -> Tensor:

@@ -34,17 +34,18 @@ def human_correction_effort(
         ignore_index: Target value of the pixels that do not count; they are background in both masks.
 
     Returns:
-        The number of each image, (N,), int64.
+        The number of each image, (N,), float64; NaN for an image without a counting pixel.
 
     Raises:
         ModuleNotFoundError: One of the two libraries is not installed.
-        ValueError: Bad input, see `as_maps`.
+        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
     """
-    return correction_effort_of(*masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold))
+    maps = as_maps(prediction, target, ignore_index=ignore_index)
+    return maps.scored(correction_effort_of(*masks_at(maps, threshold)).double())
 
 
 def correction_effort_of(predicted: Tensor, true: Tensor) -> Tensor:
-    """Do the same for masks (N, H, W)."""
+    """Do the same for masks (N, H, W): (N,), int64."""
     pairs = zip(predicted.cpu().numpy(), true.cpu().numpy(), strict=True)
     return torch.tensor([_effort(*pair) for pair in pairs])
 

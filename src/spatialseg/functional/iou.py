@@ -22,8 +22,8 @@ def intersection_and_union(
     """Count the pixels in the intersection and in the union of predicted and true region, per image and class.
 
     Args:
-        prediction: Probabilities, (N, H, W) or (N, 1, H, W); (N, C, H, W) with C = `classes` > 1, of which the largest
-            names the predicted class.
+        prediction: Probabilities, or uint8 grey levels, (N, H, W) or (N, 1, H, W); probabilities, (N, C, H, W), with
+            C = `classes` > 1, of which the largest names the predicted class.
         target: Values 0 and 1, or with several classes the class index; or `ignore_index`; (N, H, W).
         classes: 1 for a foreground map, C > 1 for classes.
         threshold: Probability from which on a pixel of a foreground map is foreground.
@@ -35,15 +35,12 @@ def intersection_and_union(
         Intersections and unions, both (N, C), int64.
 
     Raises:
-        ValueError: The shapes do not fit, a prediction holds NaN, or a target holds an unknown value.
+        ValueError: The shapes do not fit; a prediction holds NaN or, of a foreground map, leaves [0, 1]; a target holds
+            an unknown value; or the threshold is not in (0, 1].
     """
     if classes == 1:
-        if validate_args:
-            predicted, true = masks_at(as_maps(prediction, target, ignore_index=ignore_index), threshold)
-        else:
-            prediction, target = prediction.flatten(0, -3), target.flatten(0, -3)
-            predicted, true = (prediction >= threshold) & (target != ignore_index), target == 1
-        intersection, union = overlap_counts(predicted, true)
+        maps = as_maps(prediction, target, ignore_index=ignore_index, validate_args=validate_args)
+        intersection, union = overlap_counts(*masks_at(maps, threshold))
         return intersection[:, None], union[:, None]
     if prediction.ndim != 4 or prediction.shape[1] != classes or target.shape != prediction[:, 0].shape:
         raise ValueError(

@@ -1,7 +1,8 @@
 """What every measure does to its inputs first: check them, and bring them to one form."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, wraps
 from typing import Any, TypeVar, cast
 
@@ -48,9 +49,23 @@ class Maps:
         return None if self.complete else self.mask != 2
 
     @cached_property
+    def unknown(self) -> Tensor:
+        """Whether no pixel of the image counts, boolean, (N,): what it scores is unknown, which is NaN."""
+        return self.mask.flatten(1).amin(dim=1) == 2
+
+    @cached_property
     def prediction(self) -> Tensor:
         """Foreground probability in [0, 1], without gradient: float64 for grey levels, else as it came."""
         return to_probability(self.source, self.scale) if self.stretched else self.source
+
+    def scored(self, values: Tensor) -> Tensor:
+        """Return values of the images, (N, ...), floating-point, with NaN for those of which no pixel counts."""
+        return values if self.complete else without(values, self.unknown.to(values.device))
+
+    def of_masks(self, predicted: Tensor) -> "Maps":
+        """Return the same ground truth with predicted masks, boolean, (N, H, W), as the predictions."""
+        source = predicted.float()
+        return replace(self, source=source, scale=plain_scale(source), stretched=False)
 
     def reaches(self, threshold: float) -> Tensor:
         """Return whether the prediction is at least the threshold (at most 1), boolean."""
@@ -58,6 +73,11 @@ class Maps:
             return self.prediction >= threshold
         lowest = (self.scale < threshold).sum(dim=1).to(torch.uint8)  # level 255 is probability 1
         return tensor(quick(self.source) >= quick(lowest.view(-1, 1, 1)))
+
+
+def without(values: Tensor, unknown: Tensor) -> Tensor:
+    """Return values of images, (N, ...), with NaN where those are unknown, boolean, (N,)."""
+    return values.masked_fill(unknown.view(-1, *[1] * (values.ndim - 1)), math.nan)
 
 
 def once(function: Function) -> Function:
@@ -75,7 +95,13 @@ def once(function: Function) -> Function:
 
 @once
 def masks_at(maps: Maps, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither."""
+    """Return the predicted mask at a threshold and the true one, boolean; pixels that do not count are in neither.
+
+    Raises:
+        ValueError: The threshold is not in (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be in (0, 1], got {threshold}; divide grey levels by 255")
     predicted = maps.reaches(threshold)
     return predicted if maps.valid is None else predicted & maps.valid, maps.foreground
 
@@ -230,7 +256,7 @@ def plain_scale(prediction: Tensor) -> Tensor:
 @lru_cache
 def _plain_scale(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     grey = dtype is torch.uint8
-    one = torch.arange(256, device=device).double() / 255 if grey else torch.tensor([0, 1], dtype=dtype, device=device)
+    one = torch.arange(256, device=device).double() / 255 if grey else torch.arange(2, dtype=dtype, device=device)
     return one.expand(count, -1)
 
 

@@ -25,13 +25,13 @@ def multiscale_iou(
         ignore_index: Target value of the pixels that do not count; they are background in both masks.
 
     Returns:
-        One value in (0, 1] for each image, (N,), float64.
+        One value in (0, 1] for each image, (N,), float64; NaN for an image without a counting pixel.
 
     Raises:
-        ValueError: Bad input, see `as_maps`.
+        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
     """
     maps = as_maps(prediction, target, ignore_index=ignore_index)
-    return multiscale_iou_from_counts(cell_counts_of(*masks_at(maps, threshold)))
+    return maps.scored(multiscale_iou_from_counts(cell_counts_of(*masks_at(maps, threshold))))
 
 
 def cell_counts_of(predicted: Tensor, true: Tensor) -> Tensor:

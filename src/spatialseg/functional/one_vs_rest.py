@@ -11,6 +11,11 @@ def one_vs_rest(target: Tensor, classes: int) -> Tensor:
     return target[:, None] == indices.view(1, -1, 1, 1)
 
 
+def most_probable(prediction: Tensor) -> Tensor:
+    """Return where each class of (N, C, H, W), C > 1, is the most probable one, boolean (N·C, H, W)."""
+    return one_vs_rest(prediction.argmax(dim=1), prediction.shape[1]).flatten(0, 1)
+
+
 def maps_of_classes(
     prediction: Tensor, target: Tensor, classes: int, ignore_index: int | None, validate_args: bool = True
 ) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,10 @@ from spatialseg.functional.thresholds import positives_of, reached_counts_of
 
 
 class SaliencyFResult(NamedTuple):
-    """Float64 values in [0, 1]; index k of the curves is the threshold k/255."""
+    """Float64 values in [0, 1], NaN for an image without a counting pixel.
+
+    Index k of the curves is the threshold k/255.
+    """
 
     adaptive: Tensor
     """F-measure at the adaptive threshold min(1, twice the mean of the prediction), (N,)."""
@@ -46,7 +49,7 @@ def saliency_f_measure(
         ValueError: Bad input, see `as_maps`.
     """
     maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
-    return saliency_f_from_counts(reached_counts_of(maps), beta2)
+    return SaliencyFResult(*map(maps.scored, saliency_f_from_counts(reached_counts_of(maps), beta2)))
 
 
 def saliency_f_from_counts(counts: Tensor, beta2: float = 0.3) -> SaliencyFResult:

@@ -31,7 +31,7 @@ def size_invariant_error(
         ignore_index: Target value of the pixels that do not count.
 
     Returns:
-        One value in [0, 1] for each image, (N,), float64.
+        One value in [0, 1] for each image, (N,), float64; NaN for an image without a counting pixel.
 
     Raises:
         ValueError: Bad input, see `as_maps`.
@@ -72,12 +72,13 @@ def size_invariant_f_measure(
         ignore_index: Target value of the pixels that do not count.
 
     Returns:
-        The F-measure at each threshold k/255, (N, 256), float64.
+        The F-measure at each threshold k/255, (N, 256), float64; NaN for an image without a counting pixel.
 
     Raises:
         ValueError: Bad input, see `as_maps`.
     """
-    return size_invariant_f_of(as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index), beta2)
+    maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
+    return maps.scored(size_invariant_f_of(maps, beta2))
 
 
 def size_invariant_f_of(maps: Maps, beta2: float = 0.3) -> Tensor:

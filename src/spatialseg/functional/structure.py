@@ -36,7 +36,7 @@ def structure_measure(
         ignore_index: Target value of the pixels that do not count.
 
     Returns:
-        One value in [0, 1] for each image, (N,), float64.
+        One value in [0, 1] for each image, (N,), float64; NaN for an image without a counting pixel.
 
     Raises:
         ValueError: Bad input, see `as_maps`; or `alpha` is outside [0, 1].
@@ -44,7 +44,7 @@ def structure_measure(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
     maps = as_maps(prediction, target, normalize=normalize, ignore_index=ignore_index)
-    return structure_measure_from_sums(quadrant_sums_of(maps), alpha)
+    return maps.scored(structure_measure_from_sums(quadrant_sums_of(maps), alpha))
 
 
 def structure_measure_from_sums(sums: Tensor, alpha: float = 0.5) -> Tensor:
@@ -54,9 +54,9 @@ def structure_measure_from_sums(sums: Tensor, alpha: float = 0.5) -> Tensor:
     pixels, total = whole[..., 0].sum(axis=1), whole[..., 1].sum(axis=1)
     positives = whole[:, 1, 0]
     score = alpha * _object_similarity(whole) + (1 - alpha) * _region_similarity(parts)
-    mean = total / pixels
+    mean = total / positive(pixels)
     score = where(positives == 0, 1 - mean, where(positives == pixels, mean, score))
-    return tensor(where(score > 0, score, 0.0))
+    return tensor(where(score < 0, 0.0, score))
 
 
 def quadrant_sums_of(maps: Maps) -> Tensor:
@@ -112,7 +112,7 @@ def _object_similarity(sums: Array) -> Array:
     count = sums[..., 0]
     mean, variance = _moments(sums)
     ideal = joined([1 - mean[:, :1], mean[:, 1:]])  # on background, the lower the prediction the better
-    return (count * 2 * ideal / (ideal**2 + 1 + variance**0.5)).sum(axis=1) / count.sum(axis=1)
+    return (count * 2 * ideal / (ideal**2 + 1 + variance**0.5)).sum(axis=1) / positive(count.sum(axis=1))
 
 
 def _region_similarity(sums: Array) -> Array:
@@ -126,4 +126,4 @@ def _region_similarity(sums: Array) -> Array:
     numerator = 4 * x * y * covariance * ((inside < count) & (variance > 0))
     denominator = (x**2 + y**2) * (variance + inside * (1 - y) / free)
     similarity = (numerator + (denominator == 0)) / nonzero(denominator)
-    return (similarity * count).sum(axis=1) / count.sum(axis=1)
+    return (similarity * count).sum(axis=1) / positive(count.sum(axis=1))

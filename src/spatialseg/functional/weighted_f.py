@@ -27,7 +27,7 @@ from spatialseg import kernels
 from spatialseg.functional.arrays import nonzero, where
 from spatialseg.functional.dispatch import Floats, gathered, operator, per_image
 from spatialseg.functional.distance import distance_to_foreground, steps_within
-from spatialseg.functional.maps import Maps, as_mask, plain_scale, to_probability
+from spatialseg.functional.maps import Maps, as_maps, as_mask, plain_scale, to_probability
 
 Dependency = Literal["reference", "local"] | None
 Importance = Literal["distance"] | None
@@ -122,8 +122,8 @@ def weighted_error(
         E, E_A, B and E^w.
 
     Raises:
-        ValueError: Shapes differ or are not (N, H, W), the window is not odd and positive, sigma is not positive, or an
-            option is unknown.
+        ValueError: Shapes differ, are not (N, H, W) or have an empty dimension, the window is not odd and positive,
+            sigma is not positive, or an option is unknown.
     """
     return _error_maps(prediction, target, Weighting(dependency, importance, window, sigma), ignore_index, distance)
 
@@ -243,10 +243,14 @@ def weighted_f_measure(
     """Compute the weighted F-measure of each image (Margolin et al., CVPR 2014), differentiable almost everywhere.
 
     With the defaults this is the measure exactly as its authors define it. The other arguments are those of
-    `weighted_error` and `f_measure_from_counts`.
+    `weighted_error` and `f_measure_from_counts`. Values are looked at on the CPU, where no gradient is asked for.
 
     Returns:
         F, precision and recall of each image, shape (N,), in [0, 1].
+
+    Raises:
+        ValueError: An argument is not what `weighted_error` or `f_measure_from_counts` expects; or a value, where
+            looked at, is none of those that `as_maps` does.
 
     Example:
         >>> target = torch.zeros(1, 32, 32)
@@ -255,14 +259,18 @@ def weighted_f_measure(
         0.768816
     """
     weighting = Weighting(dependency, importance, window, sigma)
+    if prediction.is_cpu and not (prediction.requires_grad and torch.is_grad_enabled()):
+        maps = as_maps(_checked(prediction, target, distance), target, ignore_index=ignore_index)
+        prediction, target, ignore_index = maps.source, maps.mask, 2
     return f_measure_from_counts(counts_with(prediction, target, weighting, ignore_index, distance), beta2, smooth)
 
 
 def _checked(prediction: Tensor, target: Tensor, distance: Tensor | None) -> Tensor:
     """Return the prediction in at least float32, or raise; see `weighted_error`."""
-    if prediction.ndim != 3 or prediction.shape != target.shape:
+    if prediction.ndim != 3 or prediction.shape != target.shape or 0 in prediction.shape:
         raise ValueError(
-            f"prediction and target must share a shape (N, H, W), got {tuple(prediction.shape)}, {tuple(target.shape)}"
+            "prediction and target must share a shape (N, H, W) without an empty dimension, "
+            f"got {tuple(prediction.shape)}, {tuple(target.shape)}"
         )
     if distance is not None and distance.shape != target.shape:
         raise ValueError(f"distance must have the target's shape {tuple(target.shape)}, got {tuple(distance.shape)}")

@@ -12,7 +12,8 @@ def around_both(mask: Array, other: Array) -> tuple[Array, Array]:
     """Cut two masks of values 0 and 1 to where one of them has foreground, and one pixel around that."""
     top, bottom, left, right, _ = bounding_box(mask)
     other_top, other_bottom, other_left, other_right, _ = bounding_box(other)
-    first, last = max(min(top, other_top) - 1, 0), max(bottom, other_bottom) + 2
+    bottom = max(bottom, other_bottom)
+    first, last = max(min(top, other_top) - 1, 0), bottom + 2 if bottom >= 0 else 0  # of empty masks no row
     start, end = max(min(left, other_left) - 1, 0), max(right, other_right) + 2
     return mask[first:last, start:end], other[first:last, start:end]
 

@@ -11,8 +11,8 @@ from torchmetrics import Metric
 from spatialseg.conventions import DEFAULT, Conventions
 from spatialseg.functional.arrays import joined, tensor, where
 from spatialseg.functional.dispatch import quick
-from spatialseg.functional.maps import Maps, as_maps
-from spatialseg.functional.one_vs_rest import maps_of_classes
+from spatialseg.functional.maps import Maps, as_maps, masks_at, without
+from spatialseg.functional.one_vs_rest import maps_of_classes, most_probable
 from spatialseg.metrics.registry import Measuring
 from spatialseg.scores import Measure
 
@@ -33,7 +33,8 @@ class ImageMean(Metric):
         kwargs: Further arguments of `torchmetrics.Metric`.
 
     Raises:
-        ValueError: There is no class, or no such way to average over classes.
+        ValueError: There is no class, or several of which these measures say nothing; or no such way to average over
+            classes.
     """
 
     total: Tensor
@@ -41,10 +42,8 @@ class ImageMean(Metric):
     names: tuple[str, ...] = ()
     """What is summed; by default a value per measure, or what a measure of the data set is a ratio of."""
     is_differentiable = False
-    higher_is_better = True
     full_state_update = False
     plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
     plot_legend_name = "Class"
 
     def __init__(
@@ -59,6 +58,9 @@ class ImageMean(Metric):
         super().__init__(**kwargs)
         if classes < 1:
             raise ValueError(f"classes must be at least 1, got {classes}")
+        if classes > 1 and not measuring.of_classes:
+            names = ", ".join(measure.name for measure in measuring.measures)
+            raise ValueError(f"{names}: of a foreground map alone, got classes={classes}; update it with one class")
         if average not in ("macro", "none"):
             raise ValueError(f'average must be "macro" or "none", got {average!r}')
         self.measuring = measuring
@@ -76,6 +78,16 @@ class ImageMean(Metric):
         self.add_state(f"of_{zlib.crc32(told.encode()):08x}", torch.zeros(()), dist_reduce_fx="sum")
 
     @property
+    def higher_is_better(self) -> bool:  # type: ignore[override]
+        """Whether the first of the measures is better the higher it is."""
+        return self.measuring.measures[0].better == "higher"
+
+    @property
+    def plot_upper_bound(self) -> float | None:  # type: ignore[override]
+        """The highest value there is; none of a number of things."""
+        return None if self.measuring.measures[0].counts else 1.0
+
+    @property
     def images(self) -> Tensor:
         """Number of images counted, (C,)."""
         return self.total[:, -1]
@@ -87,19 +99,26 @@ class ImageMean(Metric):
             prediction: Probabilities in [0, 1] (or uint8 grey levels), (N, H, W) or (N, 1, H, W); (N, C, H, W) with
                 C = `classes` > 1.
             target: Ground truth of values 0, 1 and `ignore_index`, (N, H, W) or (N, 1, H, W). With several classes the
-                class index, (N, H, W), or for multi-label 0 and 1 per class, (N, C, H, W).
+                class index, (N, H, W), or for multi-label 0 and 1 per class, (N, C, H, W); measures of masks are of
+                the most probable class, or of each that reaches the threshold.
 
         Raises:
             ValueError: The shapes do not fit, a prediction holds NaN or leaves [0, 1], or a target holds another value.
         """
         used = self.conventions
         looks = self.validate_args or prediction.is_cpu
+        given = prediction, target
         if self.classes > 1:
-            prediction, target = maps_of_classes(prediction, target, self.classes, used.ignore_index, looks)
-        maps = as_maps(
-            prediction, target, normalize=used.normalize, ignore_index=used.ignore_index, validate_args=looks
-        )
-        self._add(self._values(maps))
+            given = maps_of_classes(prediction, target, self.classes, used.ignore_index, looks)
+        maps = as_maps(*given, normalize=used.normalize, ignore_index=used.ignore_index, validate_args=looks)
+        hard = self.classes > 1 and self.measuring.of_classes == "hard"
+        if hard and target.shape != prediction.shape:
+            maps = maps.of_masks(most_probable(prediction))  # multi-label maps are cut at the threshold instead
+        values = maps.scored(self._values(maps))
+        if hard and self.measuring.measures[0].average == "images":  # a class that is nowhere has no value
+            predicted, true = masks_at(maps, used.threshold)
+            values = without(values, ~(predicted | true).flatten(1).any(dim=1))
+        self._add(values)
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         """Return the figure of all images, by name if there are several: a scalar, or (C,) with `average="none"`.

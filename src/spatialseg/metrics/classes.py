@@ -80,7 +80,7 @@ class WeightedFMeasure(ImageMean):
         used = self.conventions.empty_target
         wanted = self.classes == 1 or used != "skip"  # of several classes few images show every one
         looks = wanted and not self._warned and (self.validate_args or counts.is_cpu)
-        if looks and bool((quick(counts)[:, 2] == 0).any()):
+        if looks and bool((quick(maps.scored(counts))[:, 2] == 0).any()):
             self._warned = True
             rank_zero_warn(
                 f'A target without foreground has no weighted F-measure; empty_target="{used}" means: '
@@ -160,8 +160,6 @@ class MeanAbsoluteError(ImageMean):
         ignore_index: Target value of the pixels that take no part.
         kwargs: Further arguments of `torchmetrics.Metric`.
     """
-
-    higher_is_better = False
 
     def __init__(self, normalize: bool = False, ignore_index: int | None = 255, **kwargs: Any) -> None:
         conventions = Conventions(normalize=normalize, ignore_index=ignore_index)

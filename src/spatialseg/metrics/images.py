@@ -1,6 +1,7 @@
 """One image after the other: what is counted in each, and the scores of all that follow."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple, get_args
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spatialseg.conventions import DEFAULT, Conventions
-from spatialseg.functional.maps import as_maps
-from spatialseg.functional.one_vs_rest import maps_of_classes
+from spatialseg.functional.maps import as_maps, without
+from spatialseg.functional.one_vs_rest import maps_of_classes, most_probable
 from spatialseg.metrics.registry import Measuring, OfClasses, families
 from spatialseg.scores import FACTS, Array, Scores, mean_of_known
 
@@ -26,7 +27,7 @@ class ImageCounts(NamedTuple):
     """In pixels, as is the width."""
     width: int
     foreground: float
-    """Share of foreground, of all classes but the first."""
+    """Share of foreground, of all classes but the first; NaN where no pixel counts."""
     counts: list[Tensor]
     """What each family that is taken counts: (1, ...), or a row per class."""
 
@@ -53,13 +54,13 @@ def count_image(
     maps = as_maps(*soft, normalize=conventions.normalize, ignore_index=conventions.ignore_index)
     kinds = dict.fromkeys(get_args(OfClasses), maps)
     if classes > 1:
-        winner = prediction.argmax(dim=1) == torch.arange(classes, device=target.device).view(-1, 1, 1)
-        kinds["hard"] = as_maps(winner.float(), soft[1], ignore_index=conventions.ignore_index)
+        kinds["hard"] = maps.of_masks(most_probable(prediction))
     counts = [each.count(kinds[each.of_classes], conventions) for each in _taken(classes, conventions)]
     foreground = maps.foreground[1:] if classes > 1 else maps.foreground
     pixels = target.numel() if maps.valid is None else int(maps.valid[0].sum())
+    share = int(foreground.sum()) / pixels if pixels else math.nan
     height, width = target.shape[1:]
-    return ImageCounts(name, height, width, int(foreground.sum()) / max(pixels, 1), counts)
+    return ImageCounts(name, height, width, share, counts)
 
 
 def scores_of(
@@ -67,7 +68,7 @@ def scores_of(
     conventions: Conventions = DEFAULT,
     class_names: Sequence[str] = ("foreground",),
 ) -> Scores:
-    """Turn counts into scores, sorted by name.
+    """Turn counts into scores, sorted by name; NaN where no pixel counts.
 
     Args:
         images: What `count_image` returned, at least one; an image that was counted twice counts once.
@@ -90,17 +91,18 @@ def _some(images: Sequence[ImageCounts], conventions: Conventions, class_names: 
     facts = {name: np.array([getattr(image, name) for image in images], dtype=np.float64) for name in FACTS}
     columns: dict[str, Array] = {}
     curves: dict[str, Array] = {}
+    unknown = torch.from_numpy(np.isnan(facts["foreground"]).repeat(classes))
     taken = _taken(classes, conventions)
     for family, counts in zip(taken, zip(*(image.counts for image in images), strict=True), strict=True):
         for name, value in family.values(torch.cat(counts), conventions).items():
-            (columns if value.ndim == 1 else curves)[name] = value.numpy()
+            (columns if value.ndim == 1 else curves)[name] = without(value, unknown).numpy()
     measures = tuple(measure for family in taken for measure in family.measures if measure.name in columns)
     if classes > 1:
         nowhere = columns["union"].reshape(-1, classes) == 0
         columns = _by_class(columns, {measure.name for measure in measures}, class_names, nowhere)
         for name, curve in curves.items():
             of_classes = np.where(nowhere[..., None], np.nan, curve.reshape(*nowhere.shape, -1))
-            curves[name] = np.nan_to_num(mean_of_known(of_classes.swapaxes(0, 1)))
+            curves[name] = mean_of_known(of_classes.swapaxes(0, 1))
     settings = json.loads(json.dumps(asdict(conventions)))  # as it is read back, with lists for tuples
     if not conventions.further:
         del settings["further"]  # as in what was scored before there were any
@@ -115,6 +117,6 @@ def _by_class(
     means = {}
     for name in measures & each.keys():
         each[name] = np.where(nowhere, np.nan, each[name])
-        means[name] = np.nan_to_num(mean_of_known(each[name].T))
+        means[name] = mean_of_known(each[name].T)
     split = {f"{name}/{label}": each[name][:, i] for name in each for i, label in enumerate(class_names)}
     return {name: means[name] for name in each if name in means} | split

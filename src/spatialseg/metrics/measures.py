@@ -1,7 +1,5 @@
 """What is measured: of each family what is counted in an image and what follows, in the order in which tables print."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -15,7 +13,7 @@ from spatialseg.functional.dispatch import quick
 from spatialseg.functional.error import mean_absolute_error_of
 from spatialseg.functional.fragments import spurious_components_of
 from spatialseg.functional.iou import overlap_counts
-from spatialseg.functional.maps import Maps, masks_at, plain_scale
+from spatialseg.functional.maps import Maps, masks_at
 from spatialseg.functional.multiscale import cell_counts_of, multiscale_iou_from_counts
 from spatialseg.functional.saliency_f import saliency_f_from_counts
 from spatialseg.functional.size_invariant import size_invariant_error_of, size_invariant_f_of
@@ -73,9 +71,7 @@ class CutWeightedF(Measuring):
         """Return the weighted sums at each threshold, (N, cuts, 3)."""
         sums = []
         for threshold in conventions.cuts:
-            predicted = maps.reaches(threshold).float()
-            cut = replace(maps, source=predicted, scale=plain_scale(predicted), stretched=False)
-            sums.append(weighted_counts_of(cut).double())
+            sums.append(weighted_counts_of(maps.of_masks(maps.reaches(threshold))).double())
         return torch.stack(sums, dim=1) if sums else torch.zeros(len(maps.source), 0, 3)
 
     def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:

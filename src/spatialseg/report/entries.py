@@ -159,7 +159,7 @@ def _unlike(first: Scores, second: Scores, trained: bool) -> str | None:
             f"({', '.join(lonely[:5])}{', …' * (len(lonely) > 5)}); compare runs on the same data"
         )
     for fact in FACTS:
-        unequal = ~np.isclose(first.columns[fact], second.columns[fact], rtol=0, atol=1e-9)
+        unequal = ~np.isclose(first.columns[fact], second.columns[fact], rtol=0, atol=1e-9, equal_nan=True)
         if unequal.any():
             index = int(unequal.argmax())
             values = " and ".join(f"{each.columns[fact][index]:.4g}" for each in (first, second))
