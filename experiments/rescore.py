@@ -64,9 +64,10 @@ def main() -> None:
     path = options.out / f"{options.what}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(path.read_text()) if path.is_file() else {}
-    found = [run for name in options.run for run in find_runs(name, options.runs)]
-    for run in track(found, options.what):
-        figures = {way: {k: round(v, DIGITS) for k, v in values.items()} for way, values in WAYS[options.what](run)}
+    runs = [run for name in options.run for run in find_runs(name, options.runs)]
+    for run in track(runs, options.what):
+        found = WAYS[options.what](run)
+        figures = {way: {k: float(f"{v:.{DIGITS}g}") for k, v in values.items()} for way, values in found}
         record[f"{run.experiment}/{run.data}/seed{run.seed}"] = figures
         path.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
     print("Written to", path)
