@@ -347,7 +347,7 @@ def parts_table(record: Mapping[str, Mapping[str, Figures]], what: str, better: 
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", what)]
     parts = next(iter(next(iter(record.values())).values()))
     columns += [Column(part, part, better, 3) for part in parts]
-    return Table(columns, sorted(_means_over_seeds(record), key=lambda row: str(row["way"])))
+    return Table(columns, sorted(_means_over_seeds(record), key=lambda row: str(row["way"])), group="way")
 
 
 def draw_stages(record: Mapping[str, Mapping[str, Figures]], title: str) -> Figure:
