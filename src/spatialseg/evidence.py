@@ -17,8 +17,6 @@ from typing import IO, Any
 import yaml
 
 from spatialseg.hints import command_parser, did_you_mean
-from spatialseg.metrics.registry import available_measures
-from spatialseg.run.config import read_config
 from spatialseg.run.folder import RunError, RunFolder, trainings
 from spatialseg.run.signals import Takeover
 
@@ -82,6 +80,8 @@ class TableSpec:
         Raises:
             EvidenceError: There is no such table, or it does not say what it has to.
         """
+        from spatialseg.metrics.registry import available_measures  # takes seconds, and `--help` needs none of it
+
         if name in within:
             raise EvidenceError(f"tables borrow arms from each other in a circle: {' → '.join((*within, name))}")
         content, path = _settings(name), _path(name)
@@ -134,6 +134,8 @@ def _path(name: str) -> Path:
 
 def _settings(name: str, within: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return what a table says, and what it takes from the one that it is like; its arms are a mapping."""
+    from spatialseg.run.config import read_config  # the same
+
     path = _path(name)
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
