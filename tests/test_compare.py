@@ -2,6 +2,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def damage(scores: Scores, how: str) -> Scores:
     elif how == "conventions":
         scores.conventions["beta2"] = 0.3
     else:
-        scores.measures = scores.measures[:-1]
+        scores.measures = (*scores.measures[:-1], replace(scores.measures[-1], better="lower"))
     return scores
 
 
@@ -87,13 +88,24 @@ def damage(scores: Scores, how: str) -> Scores:
         ("names", r"different test images, 40 and 38, of which only one has 2 \(0038, 0039\)"),
         ("facts", r"ground truth differs in 1 images, such as '0004' with a foreground of 0\.\d+ and 0\.\d+"),
         ("conventions", "beta2 = 1.0 and 0.3"),
-        ("measures", "different measures"),
+        ("measures", "mean different things by iou"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(runs, how, message):
     make_run(runs, "other", damage(make_scores(0), how))
     with pytest.raises(RunError, match=message):
         open_entries(["bce/shapes", "other/shapes"], runs)
+
+
+def test_runs_that_were_tested_before_there_was_a_measure_stand_beside_others(runs):
+    scores = make_scores(5)
+    scores.columns["later"] = scores.columns["weighted_f"]
+    ratio = Measure("ratio", "of the data set", average="data set", of=("intersection", "union"))
+    scores.measures += (Measure("later", "later"), ratio)
+    make_run(runs, "wfb", scores, seed=4)
+    entries = open_entries(["bce/shapes", "wfb/shapes"], runs)
+    row = tabulate_figures(entries).rows[1]
+    assert "ratio" not in row and np.isnan(row["later"]) and row["weighted_f"] > 0
 
 
 def test_errors_of_the_command_line_are_one_line(runs, capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_figures_are_those_of_the_metric_classes(dtype):
             metrics.update(prediction[None], target[None])
     expected = {name: value.item() for name, value in metrics.compute().items()}
     figures = score(foreground_maps(dtype)).figures()
-    assert list(figures) == [name for name in available_measures() if name != "weighted_f_cut"]
+    assert list(figures) == [name for name in available_measures() if not name.endswith("_cut")]
     assert figures == pytest.approx(expected, abs=1e-12)
 
 
@@ -110,6 +111,10 @@ def test_maps_are_cut(empty_target):
                 metric.update((prediction >= cut)[None].float(), target[None])
         assert scores.mean_curve("weighted_f")[place] == pytest.approx(metric.compute().item(), abs=1e-6)
     assert scores.figures()["weighted_f_cut"] == scores.mean_curve("weighted_f")[2]
+    of_masks = score(foreground_maps(torch.float32), replace(conventions, threshold=0.9)).figures()
+    assert of_masks["iou"] != scores.figures()["iou"]
+    for name in ("iou", "boundary_f"):
+        assert scores.figures()[f"{name}_cut"] == of_masks[name] == of_masks[f"{name}_cut"]
     with pytest.raises(ValueError, match=r"cuts must be in \(0, 1\], got \(0.5, 127\)"):
         Conventions(cuts=(0.5, 127))
     with pytest.raises(ValueError, match="one of the cuts"):

@@ -34,8 +34,8 @@ class Conventions:
         alpha: Weight in [0, 1] of the S-measure's object term against its region term.
         dilation_ratio: Width of Boundary IoU's region, relative to the image diagonal.
         tolerance_ratio: How far from each other contours still match, relative to the image diagonal.
-        cuts: Thresholds at which maps are also cut into masks and given their weighted F-measure; none by default,
-            since that takes longer than all else together.
+        cuts: Thresholds at which maps are also cut into masks, for their weighted F-measure, IoU and boundary F; none
+            by default, since that takes longer than all else together.
         cut: The one of them whose value stands beside the other measures, best chosen on other images.
         further: Names of measures that are only taken on request.
         mask_threshold: Grey level of a mask file above which a pixel is foreground (in a file of 0 and 1: where 1).
@@ -80,7 +80,7 @@ class Conventions:
             f"empty masks: {OF_EMPTY[self.empty_target]}; "
             f"F: β² = {self.curve_beta2:g}; F and E: 256 thresholds ≥ k/255, adaptive = twice the mean; "
             f"IoU (of the data set), bIoU and bF at {self.threshold:g}"
-            f"{f'; Fw cut: at {self.cut:g}' if self.cuts else ''}."
+            f"{f'; cut: at {self.cut:g}' if self.cuts else ''}."
         )
 
 

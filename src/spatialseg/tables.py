@@ -41,18 +41,19 @@ def read_arms(spec: TableSpec, data: str) -> dict[str, Arm]:
     """Read the records of a table's arms on a data set, of the seeds that the table asks for.
 
     Returns:
-        By name, in the table's order, each arm that has a record with the seeds that were run, and of their measures
-        those that tables show.
+        By name, in the table's order, each arm that has a record with the seeds that were run, and of the measures that
+        all of them have those that tables show.
     """
-    arms = {}
+    found: dict[str, dict[int, Scores]] = {}
     for name in spec.arms:
         runs = [spec.run(data, name, seed) for seed in spec.seeds]
-        seeds = {run.seed: Scores.load(run.record) for run in runs if run.done}
-        for scores in seeds.values():
-            scores.measures = tuple(measure for measure in scores.measures if measure.name in report.SHOWN)
-        if seeds:
-            arms[name] = Arm(name, seeds)
-    return arms
+        if seeds := {run.seed: Scores.load(run.record) for run in runs if run.done}:
+            found[name] = seeds
+    every = [scores for seeds in found.values() for scores in seeds.values()]
+    shown = set(report.SHOWN).intersection(*({measure.name for measure in scores.measures} for scores in every))
+    for scores in every:
+        scores.measures = tuple(measure for measure in scores.measures if measure.name in shown)
+    return {name: Arm(name, seeds) for name, seeds in found.items()}
 
 
 def read_records() -> Records:

@@ -1,5 +1,8 @@
 """What is measured: of each family what is counted in an image and what follows, in the order in which tables print."""
 
+from dataclasses import replace
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -20,7 +23,7 @@ from spatialseg.functional.size_invariant import size_invariant_error_of, size_i
 from spatialseg.functional.structure import quadrant_sums_of, structure_measure_from_sums
 from spatialseg.functional.thresholds import reached_counts_of
 from spatialseg.functional.weighted_f import WeightedCounts, f_measure_from_counts, weighted_counts_of
-from spatialseg.metrics.registry import Measuring, register_measure
+from spatialseg.metrics.registry import Measuring, OfClasses, register_measure
 from spatialseg.scores import Measure
 
 CLASSES = "spatialseg.metrics.classes"  # not imported here: it takes seconds
@@ -150,11 +153,36 @@ class AbsoluteError(Measuring):
         return mean_absolute_error_of(maps)
 
 
+class AtCut(Measuring):
+    """What makes a family of measures of masks one of masks that are cut at `Conventions.cut`, the first of its bases.
+
+    Counted at each of the cuts, since a validation chooses one of them afterwards; at none where there are none. The
+    masks of several classes need no cut.
+    """
+
+    of_classes: ClassVar[OfClasses] = ""
+
+    def count(self, maps: Maps, conventions: Conventions) -> Tensor:
+        """Return what the family counts at each threshold, (N, cuts, ...)."""
+        counts = []
+        for threshold in conventions.cuts:
+            counts.append(super().count(maps, replace(conventions, threshold=threshold)))
+        return torch.stack(counts, dim=1) if counts else torch.zeros(len(maps.source), 0)
+
+    def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
+        """Return its measures, and what they are ratios of, at `Conventions.cut`."""
+        if not conventions.cuts:
+            return {}
+        found = super().values(counts[:, conventions.cuts.index(conventions.cut)], conventions)
+        wanted = {name for measure in self.measures for name in (measure.name, *measure.of)}
+        return {f"{name}_cut": value for name, value in found.items() if f"{name}_cut" in wanted}
+
+
 @register_measure(Measure("iou", "IoU", "higher", "data set", ("intersection", "union")), metric=f"{CLASSES}.MeanIoU")
 class Overlap(Measuring):
     """Intersection over union, of the data set."""
 
-    of_classes = "hard"
+    of_classes: ClassVar[OfClasses] = "hard"
 
     def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return the pixels in the intersection and in the union of each image's masks, (N, 2)."""
@@ -165,6 +193,11 @@ class Overlap(Measuring):
         intersection, union = counts.double().T
         iou = torch.where(union > 0, intersection / union, 1.0)
         return {"iou": iou, "intersection": intersection, "union": union}
+
+
+@register_measure(Measure("iou_cut", "IoU cut", "higher", "data set", ("intersection_cut", "union_cut")), metric="")
+class CutOverlap(AtCut, Overlap):
+    """Intersection over union, of the data set, of masks cut where the validation images liked it best."""
 
 
 @register_measure(Measure("boundary_iou", "bIoU"), metric=f"{CLASSES}.BoundaryIoU")
@@ -186,7 +219,7 @@ class BoundaryOverlap(Measuring):
 class BoundaryF(Measuring):
     """The boundary F-measure (Perazzi et al., CVPR 2016)."""
 
-    of_classes = "hard"
+    of_classes: ClassVar[OfClasses] = "hard"
 
     def count(self, maps: Maps, conventions: Conventions) -> Tensor:
         """Return pixels of the contours and of those that match, (N, 4)."""
@@ -195,6 +228,11 @@ class BoundaryF(Measuring):
     def values(self, counts: Tensor, conventions: Conventions) -> dict[str, Tensor]:
         """Return the boundary F-measure of each image, and the pixels of the true contour."""
         return {"boundary_f": boundary.boundary_f_from_counts(counts.T).f, "contour": counts[:, 2].double()}
+
+
+@register_measure(Measure("boundary_f_cut", "bF cut"), metric="")
+class CutBoundaryF(AtCut, BoundaryF):
+    """The boundary F-measure of masks cut where the validation images liked it best."""
 
 
 @register_measure(Measure("spurious", "spurious parts", "lower", "data set", ("spurious_parts", "images"), counts=True))

@@ -41,8 +41,8 @@ def open_entries(names: Sequence[str | Path], runs: str | Path = "runs") -> list
         runs: The folder of all runs.
 
     Returns:
-        The entries. Maps may have been scored on more images than the runs were tested on, and with fewer measures:
-        what they have in common is kept.
+        The entries. Maps may have been scored on more images than the runs were tested on. Of what only some have
+        measured they keep what is averaged over images, with no value for the others.
 
     Raises:
         RunError: There is no such run, it was not tested, one is named twice, or they are of different images or scored
@@ -151,7 +151,7 @@ def _unlike(first: Scores, second: Scores, trained: bool) -> str | None:
     Args:
         first: Of the baseline.
         second: Of another.
-        trained: Whether both are of runs, and so of the same measures.
+        trained: Whether both are of runs.
     """
     if lonely := sorted(set(first.names) ^ set(second.names)):
         return (
@@ -173,8 +173,11 @@ def _unlike(first: Scores, second: Scores, trained: bool) -> str | None:
         one, two = (each.conventions.get(key) for each in (first, second))
         if one != two:
             return f"they were scored with {key} = {one} and {two}; test or score one of them again"
-    if (trained and first.measures != second.measures) or first.classes != second.classes:
-        return "they were scored with different measures or classes; test one of them again"
+    if first.classes != second.classes:
+        return "they were scored with different classes; test one of them again"
+    theirs = {measure.name: measure for measure in second.measures}
+    if differing := [each.name for each in first.measures if theirs.get(each.name, each) != each]:
+        return f"they mean different things by {', '.join(differing)}; test or score one of them again"
     return None
 
 
@@ -183,7 +186,7 @@ def _shared(entries: Sequence[Entry]) -> list[dict[int, Scores]]:
 
     What some have not measured image by image has no value there; what needs more than that is left out.
     """
-    every = [entry.arm.measures for entry in entries]
+    every = [scores.measures for entry in entries for scores in entry.arm.seeds.values()]
     shared = tuple(
         measure
         for measure in max(every, key=len)

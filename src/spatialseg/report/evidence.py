@@ -17,7 +17,9 @@ from spatialseg.scores import Measure
 
 HEADLINE = ("weighted_f", "weighted_f_cut")
 GAINS = (*HEADLINE, "iou", "boundary_f", "s_measure", "spurious")
-SHOWN = (*HEADLINE, "iou", "boundary_f", "s_measure", "f_max", "e_mean", "mae", "spurious")
+OF_MASKS = ("iou", "boundary_f")
+"""Measures that some runs also took of masks that are cut where validation images like it best, under `<name>_cut`."""
+SHOWN = (*HEADLINE, "iou", "iou_cut", "boundary_f", "boundary_f_cut", "s_measure", "f_max", "e_mean", "mae", "spurious")
 RECIPE, PLAIN = "structure-to-wfb", "bce"
 LOSSES = (RECIPE, "bce+dice", PLAIN)
 """First parts of the names of arms that also say what else differs, such as `bce-lite0-light` and `bce-dilated`."""
@@ -29,6 +31,16 @@ def measures_of(arms: Mapping[str, Arm], names: Sequence[str]) -> list[Measure]:
     """Return those of the named measures that the arms have, in the order of the names."""
     measures = {measure.name: measure for measure in next(iter(arms.values())).measures}
     return [measures[name] for name in names if name in measures]
+
+
+def fairest(arms: Mapping[str, Arm], names: Sequence[str]) -> list[Measure]:
+    """Return what `measures_of` does, but for measures of masks cut at one threshold for all.
+
+    Those of masks cut where the validation images liked it best stand in their place, where the arms have them.
+    """
+    measured = {measure.name for measure in next(iter(arms.values())).measures}
+    cut = {name: f"{name}_cut" for name in OF_MASKS if f"{name}_cut" in measured}
+    return measures_of(arms, [cut.get(name, name) for name in names])
 
 
 def against(baseline: Arm, other: Arm) -> dict[str, Difference]:
@@ -65,7 +77,7 @@ def gains_table(arms: Mapping[str, Arm], recipe: str, gains: Gains, images_alone
         gains: What `gains_of` found of them.
         images_alone: Whether intervals are over images, of these very runs, and not over seeds as well.
     """
-    shown = measures_of(arms, GAINS)
+    shown = fairest(arms, GAINS)
     columns = [Column("arm", f"{recipe} against"), *(Column(each.name, f"Δ {each.label}") for each in shown)]
     rows: list[dict[str, Cell]] = [
         {"arm": name, **{each.name: interval(found[each.name], images_alone) for each in shown}}
@@ -82,7 +94,7 @@ def significance_table(arms: Mapping[str, Arm], recipe: str, gains: Gains) -> Ta
         recipe: The name of that one.
         gains: What `gains_of` found of them.
     """
-    shown = measures_of(arms, GAINS)
+    shown = fairest(arms, GAINS)
     columns = [Column("arm", f"{recipe} against"), Column("seeds", "paired seeds")]
     for each in shown:
         columns += [Column(f"{each.name} p", f"{each.label}: p", digits=3)]
@@ -119,9 +131,10 @@ def interval(difference: Difference, images_alone: bool = False) -> str:
 
 def draw_dots(arms: Mapping[str, Arm], title: str) -> Figure:
     """Draw of each arm every seed's figure as a dot, the mean, and its interval over seeds and images as a line."""
-    wanted = (*HEADLINE, "iou", "boundary_f", "spurious")
-    measures = enumerate(next(iter(arms.values())).measures)
-    shown = [(place, measure) for place, measure in measures if measure.name in wanted]
+    measures = next(iter(arms.values())).measures
+    shown = [
+        (measures.index(measure), measure) for measure in fairest(arms, (*HEADLINE, "iou", "boundary_f", "spurious"))
+    ]
     figure, axes = plots(len(shown), title, share_y=True)
     for height, arm in enumerate(arms.values()):
         intervals, colour = arm.intervals(), COLOURS[height % len(COLOURS)]
