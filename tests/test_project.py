@@ -93,7 +93,7 @@ def result_rows() -> list[str]:
     for record in records:
         cells = [record["experiment"], record["data"]]
         rivals = [other["measures"] for other in records if other["data"] == record["data"]]
-        for name, best in (("weighted_f", max), ("mae", min), ("iou", max)):
+        for name, best in (("weighted_f", max), ("weighted_f_cut", max), ("mae", min), ("iou", max)):
             value = record["measures"][f"test/{name}"]
             best_of = best(rival[f"test/{name}"] for rival in rivals)
             bold = "**" if len(rivals) > 1 and value == best_of else ""
