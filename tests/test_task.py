@@ -170,6 +170,41 @@ def test_non_finite_loss_names_the_images(tmp_path):
         task.training_step(batch, 0)
 
 
+def test_a_prediction_that_is_not_finite_names_its_image(tmp_path):
+    task = SegmentationTask(**SMALL).eval()
+    task.trainer = trainer(tmp_path)
+    image = torch.zeros(2, 3, 64, 64)
+    image[1] = torch.nan
+    batch = {"image": image, "mask": [torch.ones(64, 64).long()] * 2, "name": ["one", "two"]}
+    with pytest.raises(NonFiniteLossError, match="the logits became nan in the test, on the images two"):
+        task.test_step({**batch, "size": [(64, 64)] * 2, "native": [(64, 64)] * 2}, 0)
+
+
+def test_an_encoder_with_rate_0_stays_as_it_is(tmp_path):
+    task = SegmentationTask(**SMALL, encoder_rate=0.0)
+    before = {name: value.clone() for name, value in task.network.state_dict().items()}
+    trainer(tmp_path).fit(task, scenes())
+    changed = {name for name, value in task.network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and not any(name.startswith("encoder.") for name in changed)
+
+
+class Learned(torch.nn.Module):
+    """A loss whose weight is learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, logits, target):
+        return (logits[:, 0] - target).square().mean() * self.log_weight.exp() - self.log_weight
+
+
+def test_parameters_of_a_loss_are_trained(tmp_path):
+    task = SegmentationTask(**SMALL, loss=[LossTerm(f"{__name__}.Learned")])
+    trainer(tmp_path).fit(task, scenes())
+    assert task.loss.losses["Learned"].log_weight != 0
+
+
 def test_distances_of_the_loader_reach_the_loss(tmp_path):
     task = SegmentationTask(**SMALL, loss=[LossTerm("wfb")])
     task.trainer = trainer(tmp_path)

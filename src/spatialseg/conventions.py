@@ -1,6 +1,7 @@
 """What toolboxes do differently when they score: one place for the choice."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 EmptyTarget = Literal["skip", "zero", "strict"]
@@ -66,6 +67,8 @@ class Conventions:
             ("empty_target", self.empty_target in OF_EMPTY, f"one of {', '.join(OF_EMPTY)}"),
             ("threshold", 0 < self.threshold <= 1, "in (0, 1]"),
             ("alpha", 0 <= self.alpha <= 1, "in [0, 1]"),
+            ("dilation_ratio", 0 <= self.dilation_ratio < inf, "finite and at least 0"),
+            ("tolerance_ratio", 0 <= self.tolerance_ratio < inf, "finite and at least 0"),
             ("cuts", all(0 < cut <= 1 for cut in self.cuts), "in (0, 1]"),
             ("cut", not self.cuts or self.cut in self.cuts, f"one of the cuts {', '.join(map(str, self.cuts))}"),
         ):

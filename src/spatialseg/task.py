@@ -110,6 +110,8 @@ class SegmentationTask(LightningModule):
         )
         if hp["channels_last"]:
             self.network.to(memory_format=torch.channels_last)
+        if hp["encoder_rate"] == 0:
+            self.network.get_submodule("encoder").eval().requires_grad_(False)
         mean, std = normalisation(hp["encoder"], encoder_weights)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -150,6 +152,13 @@ class SegmentationTask(LightningModule):
         scaled = standardise(image, self.mean, self.std, self.hparams["channels_last"])
         logits: Tensor = self.network(scaled)
         return logits
+
+    def train(self, mode: bool = True) -> "SegmentationTask":
+        """Set the mode of all parts; an encoder that stays as it is keeps the statistics of its normalisation, too."""
+        super().train(mode)
+        if self.hparams["encoder_rate"] == 0:
+            self.network.get_submodule("encoder").eval()
+        return self
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits (N, C, H, W) into probabilities: (N, H, W) for a binary task, (N, C, H, W) otherwise."""
@@ -255,9 +264,12 @@ class SegmentationTask(LightningModule):
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
         """Count in each image what its measures need, at native resolution; return what `predict_step` does."""
-        predictions = self.predict_step(batch, batch_idx)
-        for (name, probability), mask in zip(predictions.items(), batch["mask"], strict=True):
-            self._count(name, probability, mask)
+        predictions = {}
+        for name, logits, mask in zip(batch["name"], self.native_logits(batch), batch["mask"], strict=True):
+            self._notice("the logits became {} in the test", logits.sum(), [name])
+            self._look()  # what follows waits for the accelerator anyway
+            predictions[name] = self.probabilities(logits)[0].cpu()
+            self._count(name, predictions[name], mask)
         return predictions
 
     def on_test_epoch_end(self) -> None:
@@ -277,6 +289,8 @@ class SegmentationTask(LightningModule):
         groups: dict[tuple[bool, bool], list[Tensor]] = {}
         for name, parameter in self.network.named_parameters():
             groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
+        if learned := list(self.loss.parameters()):
+            groups.setdefault((False, False), []).extend(learned)
         optimizer = torch.optim.AdamW(
             [
                 {

@@ -123,6 +123,12 @@ def test_export_reads_back_pixel_for_pixel(tmp_path, variant):
             assert (drawn["image"] == read["image"]).all() and (drawn["mask"] == read["mask"]).all()
 
 
+def test_export_writes_no_list_of_a_split_without_scenes(tmp_path):
+    ProceduralScenes(train=2, val=1, test=0, size=48).export(tmp_path)
+    FolderPairs(tmp_path).check()
+    assert not (tmp_path / "test.txt").exists()
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="variant must be"):
         ProceduralScenes("ternary")

@@ -30,6 +30,15 @@ def test_batches_are_those_of_the_folders(shards):
             assert all(torch.equal(a, b) for a, b in zip(one["mask"], other["mask"], strict=True))
 
 
+def test_a_split_that_is_not_there_is_left_out(tmp_path, make_pairs):
+    folder = make_pairs(tmp_path / "pairs", 4)
+    for split, name in (("train", "a00"), ("val", "a01")):
+        (folder / f"{split}.txt").write_text(name)
+    write_shards(FolderPairs(folder), tmp_path / "shards")
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["train", "val"]
+    assert len(Shards(tmp_path / "shards").dataset("val")) == 1
+
+
 def test_problems_are_named(shards, tmp_path):
     source, stored = shards
     with pytest.raises(DataError, match="train exists; shards are written to a new folder"):

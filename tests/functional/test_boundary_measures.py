@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from spatialseg.conventions import Conventions
 from spatialseg.functional import boundary_f_measure, boundary_iou, intersection_and_union, multiscale_iou
 from spatialseg.functional.iou import overlap_by_tensors, overlap_counts
 from spatialseg.kernels.boundary import around_both, contour
@@ -62,6 +63,16 @@ def test_empty_masks_have_no_contour(shape):
     assert not any(contour.py_func(part).any() for part in around_both(empty, empty))  # by Python, which checks bounds
     prediction = torch.zeros(1, *shape)
     assert boundary_f_measure(prediction, prediction).f.item() == boundary_iou(prediction, prediction).item() == 1
+
+
+@pytest.mark.parametrize("ratio", [-0.1, math.nan, math.inf])
+def test_a_width_is_a_share_of_the_diagonal(ratio):
+    grey = torch.zeros(1, 4, 5, dtype=torch.uint8)
+    for measure, name in ((boundary_iou, "dilation_ratio"), (boundary_f_measure, "tolerance_ratio")):
+        with pytest.raises(ValueError, match=f"must be finite and at least 0, got {ratio}"):
+            measure(grey, grey, **{name: ratio})
+        with pytest.raises(ValueError, match=f"{name} must be finite and at least 0, got {ratio}"):
+            Conventions(**{name: ratio})
 
 
 @pytest.mark.parametrize("threshold", [0, 1.004, 127, math.nan])

@@ -3,6 +3,7 @@
 import csv
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from functools import partialmethod
@@ -22,7 +23,7 @@ from spatialseg.functional import weighted_f_measure
 from spatialseg.run import callbacks
 from spatialseg.run.folder import RunFolder, find_runs
 from spatialseg.run.machine import automatic_precision
-from spatialseg.task import SegmentationTask
+from spatialseg.task import CUTS, SegmentationTask
 
 
 def measures_of(run: RunFolder) -> dict[str, float]:
@@ -112,12 +113,34 @@ def test_test_uses_a_run(finished, tmp_path):
     main(["test", *use, "--ckpt_path", str(run.best), "--maps=false"])
     (tested,) = map(RunFolder, runs_below(tmp_path / "runs"))
     assert tested.time.endswith("_test") and tested.finished
-    ours, theirs = measures_of(tested), measures_of(run)
-    for measures in (ours, theirs):
-        for name in ("weighted_f", "iou", "boundary_f"):
-            del measures[f"test/{name}_cut"]  # at a threshold that was chosen in the training
-    assert ours == pytest.approx(theirs)
+    assert measures_of(tested) == pytest.approx(measures_of(run))
     assert not tested.maps.exists()
+
+
+def test_a_test_cuts_maps_where_the_run_does(finished, tmp_path):
+    run = RunFolder(shutil.copytree(finished[EXPERIMENTS[0]][0], tmp_path / "a" / "b" / "seed3" / "run"))
+    run.write_summary({**run.read_summary(), "cut": 0.25})
+    main(["test", "--config", str(run.config), "--runs", str(tmp_path / "runs"), "--ckpt_path", str(run.path)])
+    (tested,) = map(RunFolder, runs_below(tmp_path / "runs"))
+    assert tested.read_summary()["cut"] == 0.25
+    curve = run.scores().mean_curve("weighted_f")
+    assert measures_of(tested)["test/weighted_f_cut"] == pytest.approx(curve[CUTS.index(0.25)])
+
+
+def test_averaged_weights_are_what_is_tested(overlay, tmp_path):
+    averaging = ("--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.5", "--monitor=null")
+    run, _ = fit("saliency_bce", overlay, tmp_path / "runs", *averaging)
+    state = torch.load(run.last, weights_only=True)
+    name = "network.segmentation_head.0.weight"
+    assert not torch.equal(state["state_dict"][name], state["current_model_state"][name])
+    main(["test", *overlay, "--runs", str(tmp_path / "again"), "--ckpt_path", str(run.path)])
+    (tested,) = map(RunFolder, runs_below(tmp_path / "again"))
+    assert measures_of(tested) == pytest.approx(measures_of(run))
+
+
+def test_a_training_without_a_test_needs_no_images_of_it(overlay, tmp_path):
+    run, _ = fit("saliency_bce", overlay, tmp_path / "runs", "--data.source.init_args.test=0", "--test=false")
+    assert run.finished and "val/iou" in measures_of(run)
 
 
 def test_predicting_the_test_images_gives_the_maps_of_the_test(finished, tmp_path):
@@ -144,7 +167,9 @@ def test_predicting_the_test_images_gives_the_maps_of_the_test(finished, tmp_pat
         (["--model.network_args={decoder_chanels: [8, 8, 8, 8, 8]}"], "did you mean 'decoder_channels'"),
         (["--trainer.max_epochs=-1"], "at least one epoch"),
         (["--trainer.limit_train_batches=0"], "no training step was made"),
-        (["--data.source.init_args.test=0"], "test"),
+        (["--profile=true", "--trainer.profiler=simple"], "two profilers"),
+        (["--model.loss=[{name: wfb, args: {beta2: abc}}]"], "loss 'wfb' cannot be made with {'beta2': 'abc'}"),
+        (["--data.source.init_args.test=0"], "the test split is empty"),
         (["--data.source=spatialseg.data.FolderPairs", "--data.source.root=/no/such/folder"], "/no/such/folder"),
     ],
 )
@@ -181,6 +206,18 @@ def test_a_checkpoint_is_not_overruled_nor_does_it_overrule(arguments, message, 
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
+def test_training_on_needs_more_epochs(finished, small, tmp_path, capsys):
+    run, _ = finished[EXPERIMENTS[0]]
+    command = ["fit", *configs(EXPERIMENTS[0]), *small, "--ckpt_path", str(run.last)]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "has been trained for --trainer.max_epochs 2 already" in capsys.readouterr().err
+    assert not runs_below(tmp_path / "runs")
+    main([*command, "--trainer.max_epochs=3"])
+    (further,) = map(RunFolder, runs_below(tmp_path / "runs"))
+    assert further.read_summary()["epochs"] == 3
+
+
 def test_what_the_monitor_prefers_is_kept(overlay, tmp_path):
     run, _ = fit("saliency_wfb", overlay, tmp_path / "runs", "--monitor=val/mae")
     with run.metrics.open() as file:
@@ -197,11 +234,14 @@ def test_what_the_monitor_prefers_is_kept(overlay, tmp_path):
         ["--trainer.logger=false", "--trainer.enable_checkpointing=false", "--monitor=null", "--trainer.max_epochs=1"],
     ],
 )
-def test_switches_of_the_trainer_work(arguments, small, tmp_path):
+def test_switches_of_the_trainer_work(arguments, small, tmp_path, monkeypatch):
+    tested, end = [], SegmentationTask.on_test_epoch_end
+    monkeypatch.setattr(SegmentationTask, "on_test_epoch_end", lambda task: (tested.append(task), end(task)))
     main(["fit", *configs(EXPERIMENTS[0]), *small, *arguments])
     runs = [RunFolder(path) for path in runs_below(tmp_path / "runs")]
     assert all(run.finished and not run.checkpoints.exists() and not run.wandb for run in runs)
     assert bool(runs) == ("--trainer.logger=false" in arguments)
+    assert len(tested) == 1
 
 
 def test_pictures_take_no_more_time_than_they_may(monkeypatch, tmp_path):

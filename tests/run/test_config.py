@@ -44,13 +44,29 @@ def test_what_a_command_says_is_heard(tmp_path):
     said = listen(["-c", str(path), "--model.loss+=x", "--resume=last", "--trainer.max_epochs", "3"])
     assert said.resume == "last" and said.model == {"encoder", "loss"}
     assert listen(["--resume", "null"]).resume is None
+    assert listen(["--model={encoder: a, learning_rate: 1e-3}"]).model == {"encoder", "learning_rate"}
+    assert listen(["--model=[{"]).model == listen(["--model", "3"]).model == set()
+
+
+def test_numbers_may_have_an_exponent_alone(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("{a: 1e-1, b: -2.E+3, c: 1e, d: 1e5x, e: 10}")
+    assert read_config(path) == {"a": 0.1, "b": -2000.0, "c": "1e", "d": "1e5x", "e": 10}
+    assert listen(["--model.loss=[{name: wfb, args: {beta2: 1e-1}}]"]).loss[0]["args"] == {"beta2": 0.1}
 
 
 def test_a_loss_takes_nothing_from_the_one_that_it_replaces(tmp_path, capsys):
     path = tmp_path / "some.yaml"
     path.write_text("model: {loss: [{name: wfb, weight: 2, args: {beta2: 0.3}, schedule: {kind: linear}}]}")
     whole = {"name": "bce", "weight": 1.0, "args": {}, "schedule": None}
-    for said in (["--model.loss=[{name: bce}]"], ["--model.loss", "[{name: bce}]"]):
+    other = tmp_path / "model.yaml"
+    other.write_text("loss: [{name: bce}]")
+    for said in (
+        ["--model.loss=[{name: bce}]"],
+        ["--model.loss", "[{name: bce}]"],
+        ["--model={loss: [{name: bce}]}"],
+        ["--model", str(other)],
+    ):
         arguments = ["--config", str(path), *said]
         assert listen(arguments).loss == [whole]
         with pytest.raises(SystemExit):

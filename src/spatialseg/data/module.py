@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from spatialseg.data.samples import Augment, Batch, EvaluationSamples, KeptSamples, PadToStride, TrainingSamples
 from spatialseg.data.sampling import SeededSampler, ShareSampler, TrainingLoader
 from spatialseg.data.scenes import ProceduralScenes
-from spatialseg.data.source import SPLITS, DataError, Source, Split
+from spatialseg.data.source import DataError, Source, Split
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -110,7 +110,7 @@ class SegmentationDataModule(LightningDataModule):
         self._kept: dict[Split, KeptSamples] = {}
 
     def setup(self, stage: str) -> None:
-        """Check the data, once, and that there are images of every split.
+        """Check the data, once, and that there are images of every split that the stage needs.
 
         Raises:
             DataError: Listing every problem found.
@@ -118,7 +118,7 @@ class SegmentationDataModule(LightningDataModule):
         if not self._checked:
             self.source.check()
             self._checked = True
-        needed: dict[str, tuple[Split, ...]] = {"fit": SPLITS, "validate": ("val",)}
+        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         for split in needed.get(stage, ("test",)):
             if not len(self.source.dataset(split)):  # type: ignore[arg-type]
                 wanted = TrainerFn(stage).value

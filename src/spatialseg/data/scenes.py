@@ -101,12 +101,14 @@ class ProceduralScenes(Source):
         """Write all scenes as folder pairs that `FolderPairs` reads back, pixel for pixel.
 
         Args:
-            folder: Made if it is not there; gets `images/`, `masks/` and a list file per split.
+            folder: Made if it is not there; gets `images/`, `masks/` and a list file per split that has scenes.
         """
         folder = Path(folder)
         for part in ("images", "masks"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         for split, dataset in self._datasets.items():
+            if not len(dataset):
+                continue
             names = []
             for index in range(len(dataset)):
                 image, mask = self.draw(split, index)

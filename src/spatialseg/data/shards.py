@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ def write_shards(source: FolderPairs, root: str | Path, megabytes: int = 64) -> 
 
     Args:
         source: The pairs.
-        root: A new folder; it gets a subfolder per split.
+        root: A new folder; it gets a subfolder per split that there is.
         megabytes: Size of a shard, about.
 
     Raises:
@@ -105,12 +106,15 @@ def write_shards(source: FolderPairs, root: str | Path, megabytes: int = 64) -> 
     """
     make = import_extra("litdata.streaming.writer").BinaryWriter
     source.check()
+    pairs = {}
     for split in SPLITS:
-        folder = Path(root, split)
-        if folder.exists():
+        if (folder := Path(root, split)).exists():
             raise DataError(f"{folder} exists; shards are written to a new folder")
-        writer = make(str(folder), chunk_bytes=megabytes * 1_000_000)
-        for index, pair in enumerate(source.pairs(split)):
+        with suppress(DataError):  # after the check only where there is no such split
+            pairs[split] = source.pairs(split)
+    for split, of_split in pairs.items():
+        writer = make(str(Path(root, split)), chunk_bytes=megabytes * 1_000_000)
+        for index, pair in enumerate(of_split):
             paths = {part: Path(getattr(pair, part)) for part in PARTS}
             names = {part: path.name for part, path in paths.items()}
             files = {f"{part}_file": path.read_bytes() for part, path in paths.items()}

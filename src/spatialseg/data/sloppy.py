@@ -24,8 +24,9 @@ class SloppyMasks(Source):
 
     Args:
         source: The data set; foreground against background.
-        kind: `"dilated"` or `"eroded"` by a disc, `"polygon"`: straight lines between corners that lie so far apart
-            along the outline, `"shifted"` in a direction of each image's own.
+        kind: `"dilated"` or `"eroded"` by a disc (a mask of which nothing would be left stays as it is), `"polygon"`:
+            straight lines between corners that lie so far apart along the outline, `"shifted"` in a direction of each
+            image's own.
         amount: The disc's radius, the corners' distance or the shift, as a share of the image's diagonal.
         seed: Of the directions.
 
@@ -92,7 +93,7 @@ def _dilated(mask: Mask, radius: float, _: np.random.Generator) -> Mask:
 
 def _eroded(mask: Mask, radius: float, _: np.random.Generator) -> Mask:
     deep: Mask = ndimage.distance_transform_edt(mask) > radius if not mask.all() else mask
-    return deep if deep.any() else mask  # an object is not lost
+    return deep if deep.any() else mask
 
 
 def _polygon(mask: Mask, distance: float, _: np.random.Generator) -> Mask:

@@ -49,7 +49,7 @@ def boundary_iou(
             pixel counts.
 
     Raises:
-        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
+        ValueError: Bad input, see `as_maps`, the threshold is not in (0, 1], or the ratio negative or not finite.
     """
     maps = as_maps(prediction, target, ignore_index=ignore_index)
     counts = boundary_region_counts_of(*masks_at(maps, threshold), dilation_ratio)
@@ -73,7 +73,7 @@ def boundary_region_counts_of(predicted: Tensor, true: Tensor, dilation_ratio: f
     Returns:
         Intersection and union, (2, N), int64.
     """
-    return _region_counts(predicted, true, max(1, round(dilation_ratio * math.hypot(*true.shape[1:]))))
+    return _region_counts(predicted, true, max(1, round(_pixels(dilation_ratio, true))))
 
 
 def boundary_f_measure(
@@ -102,7 +102,7 @@ def boundary_f_measure(
         F, precision and recall; all 1 where neither mask has a contour, all 0 where one has none.
 
     Raises:
-        ValueError: Bad input, see `as_maps`, or the threshold is not in (0, 1].
+        ValueError: Bad input, see `as_maps`, the threshold is not in (0, 1], or the ratio negative or not finite.
     """
     maps = as_maps(prediction, target, ignore_index=ignore_index)
     counts = contour_counts_of(*masks_at(maps, threshold), tolerance_ratio)
@@ -131,7 +131,14 @@ def contour_counts_of(predicted: Tensor, true: Tensor, tolerance_ratio: float = 
     Returns:
         Pixels of the predicted contour, of them matched, pixels of the true contour, of them matched, (4, N), int64.
     """
-    return _contour_counts(predicted, true, math.ceil(tolerance_ratio * math.hypot(*true.shape[1:])))
+    return _contour_counts(predicted, true, math.ceil(_pixels(tolerance_ratio, true)))
+
+
+def _pixels(ratio: float, masks: Tensor) -> float:
+    """Return a share of the diagonal of masks, (N, H, W), in pixels."""
+    if not (math.isfinite(ratio) and ratio >= 0):
+        raise ValueError(f"a width relative to the image diagonal must be finite and at least 0, got {ratio}")
+    return ratio * math.hypot(*masks.shape[1:])
 
 
 def _region_counts_by_tensors(predicted: Tensor, true: Tensor, width: int) -> Tensor:

@@ -373,7 +373,6 @@ def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device 
     path, folder = _find(run, runs)
     checkpoint = read_checkpoint(path)
     summary = folder.read_summary() if folder and folder.summary.is_file() else {}
-    chosen = Path(summary.get("best_checkpoint") or "").name == path.name
     data = _data_of(checkpoint, folder, path)
     classes = checkpoint["hyper_parameters"]["classes"]
     model = Model(
@@ -382,7 +381,7 @@ def load(run: str | Path, runs: str | Path = "runs", device: str | torch.device 
         data["keep_aspect"],
         data["stride"],
         data.get("class_names") or (["foreground"] if classes == 1 else [f"class {index}" for index in range(classes)]),
-        summary.get("cut", 0.5) if chosen else 0.5,
+        folder.cut(path) if folder else 0.5,
         summary.get("precision", "32-true"),
         Origin(path, folder, data.get("name") or summary.get("data", "unknown data"), checkpoint["epoch"] + 1),
     )
@@ -395,8 +394,7 @@ def _find(run: str | Path, runs: str | Path) -> tuple[Path, RunFolder | None]:
     """Return a checkpoint, and the run folder that it belongs to, if any."""
     path = Path(run)
     if path.suffix == ".ckpt":
-        folder = RunFolder(path.absolute().parent.parent)
-        return path, folder if folder.checkpoints == path.absolute().parent and folder.config.is_file() else None
+        return path, RunFolder.around(path)
     found = max(find_runs(run, runs), key=lambda each: each.time)
     path = found.chosen
     if not path.is_file():

@@ -108,7 +108,13 @@ def make_loss(name: str, args: Mapping[str, Any]) -> nn.Module:
     """Return a loss of that name, see `loss_class`, made with these arguments, or raise a ValueError that names one."""
     cls = loss_class(name)
     check_arguments(f"loss {name!r}", inspect.signature(cls), args)
-    return cls(**args)
+    for argument, value in args.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"loss {name!r}: {argument} must be finite, got {value}")
+    try:
+        return cls(**args)
+    except TypeError as error:
+        raise ValueError(f"loss {name!r} cannot be made with {dict(args)}: {error}") from error
 
 
 class LossSum(nn.Module):

@@ -114,4 +114,7 @@ def build_schedule(description: Mapping[str, Any]) -> Schedule:
         signature.bind(**args)
     except TypeError as error:
         raise ValueError(f"schedule {kind!r}: {error}; its arguments: {signature}") from error
-    return SCHEDULES[kind](**args)
+    try:
+        return SCHEDULES[kind](**args)
+    except TypeError as error:
+        raise ValueError(f"schedule {kind!r} cannot be made with {args}: {error}") from error

@@ -5,13 +5,14 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, RichProgressBar, WeightAveraging
 from lightning.pytorch.callbacks import Checkpoint as AnyCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -137,8 +138,7 @@ class RunCLI(SettingsCLI):
             raise RunError(f"{folder} has the seed {folder.seed}, the command says {settings.seed_everything}")
 
     def _loggers(self, folder: RunFolder) -> list[Logger]:
-        steps = self.loaded["global_step"] if self.loaded and self.resumed else 0
-        loggers: list[Logger] = [MetricsFile(folder.metrics, steps)]
+        loggers: list[Logger] = [MetricsFile(folder.metrics, self._begun if self.resumed else 0)]
         if self.subcommand in ("fit", "test") and FIRST:
             mirror = start_wandb(folder, self.model.monitors, upload=self.settings.upload)
             loggers += [mirror] if mirror else []
@@ -163,6 +163,11 @@ class RunCLI(SettingsCLI):
             callbacks.append(SaveMaps(folder))
         return [*callbacks, Interruption(folder, last)]
 
+    @property
+    def _begun(self) -> int:
+        """The step of the checkpoint that the command starts from."""
+        return int(self.loaded["global_step"]) if self.loaded else 0
+
     @contextmanager
     def _nothing_left(self) -> Iterator[None]:
         """Remove the folder of a run that failed before it began."""
@@ -171,7 +176,7 @@ class RunCLI(SettingsCLI):
         except BaseException:
             trainer, folder = getattr(self, "trainer", None), self.folder
             if folder and not self.resumed and FIRST:
-                if not (trainer and trainer.global_step) and not folder.images.exists():
+                if not (trainer and trainer.global_step > self._begun) and not folder.images.exists():
                     finish_wandb(1, discarded=folder)
                     folder.discard()
             raise
@@ -179,9 +184,12 @@ class RunCLI(SettingsCLI):
     def fit(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Train, validate and test the best checkpoint, write what came out and show it."""
         trainer, folder = self.trainer, self.folder
+        evaluation: dict[str, Any] = {"verbose": False, "weights_only": True}
         self._announce(model)
         with self._nothing_left():
             self._compile(model)
+            if self.settings.test:
+                datamodule.setup("test")  # rather now than after the training
             if folder and self.last and trainer.is_global_zero:
                 check_room(folder, model)
             path = options["ckpt_path"] or (folder.last if folder and self.loaded else None)
@@ -198,8 +206,18 @@ class RunCLI(SettingsCLI):
                 raise
             if self._shares and trainer.is_global_zero:
                 self._shares.table().print()
+            # Checkpoints hold the average as the network; with its callback a test would take the last step's weights.
+            callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            callbacks[:] = [each for each in callbacks if not isinstance(each, WeightAveraging)]
             if folder is None:
+                if self.settings.test:
+                    trainer.test(model, datamodule=datamodule, **evaluation)
                 return
+            if self.loaded and not self.resumed and trainer.global_step == self._begun:
+                raise RunError(
+                    f"{path} has been trained for --trainer.max_epochs {trainer.max_epochs} already; make it larger to "
+                    "train on"
+                )
             if not trainer.global_step:
                 raise RunError(
                     f"no training step was made: batches of {datamodule.batch_size} in {trainer.world_size} processes "
@@ -210,7 +228,7 @@ class RunCLI(SettingsCLI):
             best = folder.best if self.settings.monitor and folder.best.exists() else folder.last
             facts = {"best_checkpoint": str(best), "train_seconds": round(self.last.seconds, 1)}
         self._summarise(folder, facts, finished=False)
-        evaluation: dict[str, Any] = {"ckpt_path": best, "verbose": False, "weights_only": True}
+        evaluation["ckpt_path"] = best
         trainer.validate(model, datamodule=datamodule, **evaluation)
         facts["validation"] = figures(model.scores["val"])
         if self.settings.test:
@@ -221,6 +239,8 @@ class RunCLI(SettingsCLI):
     def test(self, model: SegmentationTask, datamodule: SegmentationDataModule, **options: Any) -> None:
         """Score a checkpoint, write what came out and show it."""
         options["weights_only"] = True
+        if self.subcommand == "test" and (trained := RunFolder.around(options["ckpt_path"])):
+            model.conventions = replace(model.conventions, cut=trained.cut(options["ckpt_path"]))
         with self._nothing_left():
             self._compile(model)
             getattr(self.trainer, str(self.subcommand))(model, datamodule=datamodule, **options)

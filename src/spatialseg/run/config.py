@@ -1,5 +1,6 @@
 """Configuration files, read strictly."""
 
+import os
 import re
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from spatialseg.run.folder import RunError
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a mapping in which a key stands twice, of which YAML silently takes the second."""
+    """Refuses a mapping in which a key stands twice, of which YAML takes the second; reads 1e-3 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
@@ -25,6 +26,11 @@ class _StrictLoader(yaml.SafeLoader):
                     raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
                 seen.add(name)
         return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(  # which YAML 1.1 leaves a text unless it is written 1.0e-3, and jsonargparse reads
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -81,8 +87,8 @@ def listen(args: Sequence[str]) -> Said:
     for arg, following in zip(args, [*args, ""][1:], strict=True):
         option, equals, value = arg.partition("=")
         value = value if equals else following
-        if option in ("-c", "--config"):
-            model = _sections(Path(value)).get("model", {})
+        if option in ("-c", "--config", "--model"):
+            model = _sections(Path(value)).get("model", {}) if option != "--model" else _settings(value)
             names |= model.keys()
             loss = model.get("loss", loss)
         elif option == "--resume":
@@ -92,7 +98,7 @@ def listen(args: Sequence[str]) -> Said:
             if match[1] == "loss":
                 loss = None  # appended to, or no YAML
                 with suppress(yaml.YAMLError):
-                    loss = yaml.safe_load(value) if option == "--model.loss" else loss
+                    loss = yaml.load(value, _StrictLoader) if option == "--model.loss" else loss
     given = [loss] if isinstance(loss, str) else loss if isinstance(loss, list) else []
     if any(isinstance(term, str) for term in given):
         written = ", ".join(f"{{name: {term}}}" if isinstance(term, str) else "…" for term in given)
@@ -102,6 +108,17 @@ def listen(args: Sequence[str]) -> Said:
     defaults = asdict(LossTerm(""))
     terms = [{**defaults, **term} if isinstance(term, dict) and "name" in term else term for term in loss]
     return Said(resume, names, terms)
+
+
+def _settings(value: str) -> dict[str, Any]:
+    """Return what an option sets that takes YAML text or a file of it; nothing if that is no mapping."""
+    if os.path.isfile(value):  # a Path does not take any text
+        return read_config(Path(value))
+    try:
+        settings = yaml.load(value, _StrictLoader)
+    except yaml.YAMLError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _sections(path: Path) -> dict[str, Any]:

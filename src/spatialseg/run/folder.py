@@ -150,6 +150,19 @@ class RunFolder:
             return self.checkpoints / Path(named).name
         return self.best if self.best.exists() else self.last
 
+    @classmethod
+    def around(cls, checkpoint: str | Path) -> RunFolder | None:
+        """Return the run folder that a checkpoint lies in, if it does."""
+        path = Path(checkpoint).absolute()
+        folder = cls(path.parent.parent)
+        return folder if folder.checkpoints == path.parent and folder.config.is_file() else None
+
+    def cut(self, checkpoint: str | Path) -> float:
+        """Return the threshold that suits the validation images best; of a checkpoint that was not tested, 0.5."""
+        summary = self.read_summary() if self.summary.is_file() else {}
+        chosen = Path(summary.get("best_checkpoint") or "").name == Path(checkpoint).name
+        return float(summary.get("cut", 0.5)) if chosen else 0.5
+
     @property
     def finished(self) -> bool:
         """Whether the run came to its end: there is a summary, and it says so."""

@@ -152,6 +152,8 @@ class SettingsCLI(LightningCLI):
             RunError: Naming what cannot.
         """
         settings, task = self.settings, self.model
+        if settings.profile and settings.trainer.profiler:
+            raise RunError("--profile and --trainer.profiler are two profilers; leave one of them out")
         if self.loaded and (classes := self.loaded["hyper_parameters"].get("classes")) != task.hparams["classes"]:
             raise RunError(
                 f"the network of {settings.ckpt_path} knows {classes} classes, {self.datamodule.name} has "
