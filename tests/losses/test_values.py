@@ -194,10 +194,10 @@ def test_rmi(channels):
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
-        ("bce", {"pos_weight": 0.0}, "pos_weight must be positive"),
+        ("bce", {"pos_weight": 0.0}, "pos_weight must be finite"),
         ("ce", {"label_smoothing": 1.0}, "label_smoothing"),
-        ("bce", {"pos_weight": math.nan}, "pos_weight must be positive"),
-        ("wfb", {"sigma": math.nan}, "sigma positive"),
+        ("bce", {"pos_weight": math.nan}, "pos_weight must be finite"),
+        ("wfb", {"sigma": math.nan}, "sigma must be finite"),
         ("ce", {"class_weights": [1.0, -1.0]}, "class_weights must be finite and at least 0"),
         ("ce", {"class_weights": [1.0, math.inf]}, "class_weights must be finite and at least 0"),
         ("ce", {"class_weights": []}, "class_weights must be finite and at least 0"),
