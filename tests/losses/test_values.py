@@ -194,7 +194,7 @@ def test_rmi(channels):
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
-        ("bce", {"pos_weight": 0.0}, "pos_weight must be finite"),
+        ("bce", {"pos_weight": 0.0}, "pos_weight must be positive"),
         ("ce", {"label_smoothing": 1.0}, "label_smoothing"),
         ("bce", {"pos_weight": math.nan}, "pos_weight must be finite"),
         ("wfb", {"sigma": math.nan}, "sigma must be finite"),
