@@ -420,19 +420,25 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
         (run.record / "summary.json").write_text(json.dumps({"validation": {"iou": 0.4, "weighted_f": 0.3}}))
     sizes = {each: {"parameters": 4e6, "ms": 30.0} for each in arms["networks"]}
     figures = {"weighted_f": 0.5, "mae": 0.1}
+    filtered = {way: {**figures, "weighted_f_cut": 0.6} for way in ("as it is", "filtered")}
     run = {f"x/d/seed{seed}": {"clean": figures, "shifted": {**figures, "mae": seed}} for seed in range(3)}
     for path, record in (
         ("benchmarks/results/networks.json", {"arms": sizes}),
         ("experiments/results/rescored/ranking.json", run),
-        ("experiments/results/rescored/filter.json", {"x/d/seed0": {"as it is": figures, "filtered": figures}}),
+        ("experiments/results/rescored/filter.json", {"networks-bce-s/shapes/seed0": filtered}),
         ("experiments/results/rescored/windows.json", {"x/d/seed0": {"as it is": figures, "windows of 7": figures}}),
         ("experiments/results/rescored/mistakes.json", {"x/d/seed0": {"missed": {"from 1 px": 0.2}}}),
         ("experiments/results/rescored/stages.json", {"stages-bce-rate0.1/d/seed0": {"IoU": {"epoch 1": 0.2}}}),
     ):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(record))
-    drawn = {path.name for path in figures_of(read_records())}
-    assert drawn == {"dots.png", "reliability.png", "networks.png", "labels.png", "curves.png", "stages.png"}
+    drawn = {path.name: figure for path, figure in figures_of(read_records()).items()}
+    assert drawn.keys() == {"dots.png", "reliability.png", "networks.png", "labels.png", "curves.png", "stages.png"}
+    hollow = [
+        [line.get_ydata()[0] for line in axis.lines if line.get_markerfacecolor() == "white"]
+        for axis in drawn["networks.png"].axes
+    ]
+    assert hollow == [[0.5], [0.6]] * 2  # of the one network that was filtered, both measures over both scales
     rescored = {f"rescored/{what}" for what in script("rescore").WAYS}
     assert {"networks/shapes/sizes", "windows/rates", *rescored} <= tables_of(read_records()).keys()
 

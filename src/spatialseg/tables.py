@@ -106,6 +106,13 @@ def documents(tables: Mapping[str, Table]) -> dict[Path, str]:
     return {path: QUOTED.sub(fill, path.read_text()) for path in (Path("README.md"), EXPERIMENTS / "README.md")}
 
 
+def filtered_of(spec: TableSpec, data: str, arms: Mapping[str, Arm], record: Record) -> dict[str, report.Figures]:
+    """Return, of those arms whose first seed is in the record of filtered maps, what that seed's are worth."""
+    runs = {name: spec.run(data, name, min(arm.seeds)) for name, arm in arms.items()}
+    keys = {name: f"{run.experiment}/{data}/seed{run.seed}" for name, run in runs.items()}
+    return {name: record[key]["filtered"] for name, key in keys.items() if key in record}
+
+
 def figures_of(records: Records) -> dict[Path, Figure]:
     """Return every figure that the records give, and where it belongs."""
     figures = {}
@@ -117,7 +124,8 @@ def figures_of(records: Records) -> dict[Path, Figure]:
         if spec.recipe in arms and not scores.classes:
             figures[folder / "gains.png"] = report.draw_gains(arms, spec.recipe, spec.title)
         if spec.name == "networks" and records.sizes:
-            figures[folder / "networks.png"] = report.draw_networks(arms, records.sizes["arms"], spec.title)
+            filtered = filtered_of(spec, folder.name, arms, records.rescored.get("filter", {}))
+            figures[folder / "networks.png"] = report.draw_networks(arms, records.sizes["arms"], spec.title, filtered)
         if spec.name == "labels":
             figures[folder / "labels.png"] = report.draw_labels(arms, records.rescored.get("ranking", {}), spec.title)
     for spec, rows in records.validated:

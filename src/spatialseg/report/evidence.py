@@ -254,8 +254,17 @@ def networks_table(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title:
     return Table(columns, rows, title)
 
 
-def draw_networks(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: str) -> Figure:
-    """Draw both weighted F-measures over time per image and over parameters; see `networks_table`."""
+def draw_networks(
+    arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: str, filtered: Mapping[str, Figures]
+) -> Figure:
+    """Draw both weighted F-measures over time per image and over parameters; see `networks_table`.
+
+    Args:
+        arms: By `<loss>-<network>`.
+        sizes: Of each arm `parameters` and `ms` per image.
+        title: Stands above the panels.
+        filtered: Of arms what the maps of their first seed are worth after a filter, hollow; may be empty.
+    """
     scales = {"ms": ("ms per image", 1.0), "parameters": ("million parameters", 1e-6)}
     figure, axes = plots(len(HEADLINE) * len(scales), title, share_y=True)
     markers = dict(zip(dict.fromkeys(split_arm(name)[1] for name in arms), "os^vDPX*", strict=False))
@@ -268,6 +277,10 @@ def draw_networks(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: 
             values = [float(seed.figure(measure)) for seed in arm.seeds.values()]
             axis.plot([where] * len(values), values, ".", color=colour, alpha=0.4, markersize=4)
             axis.plot(where, np.mean(values), markers[network], color=colour, label=f"{loss}, {network}")
+            if name in filtered:
+                after = filtered[name][measure.name]
+                axis.plot([where, where], [values[0], after], color=colour, linewidth=0.8)
+                axis.plot(where, after, markers[network], color=colour, markerfacecolor="white")
         axis.set_xlabel(label)
         axis.set_title(measure.label, fontsize=SIZE)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=SIZE - 2)
@@ -394,18 +407,19 @@ def _means_over_seeds(record: Mapping[str, Mapping[str, Figures]]) -> list[dict[
 
 
 def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figure:
-    """Draw how the locally adaptive loss fares over its exponent, a line per window; its variants as named dots.
+    """Draw how the locally adaptive loss fares over its exponent, a line per window, and a mark per variant.
 
     Args:
         runs: Arm, learning rate and figures, as for `validation_table`; arms are called `window-3-k-2` and perhaps on.
         title: Stands above the panels.
     """
-    wanted = ("iou", "boundary_f", "spurious")
+    wanted, marks = ("iou", "boundary_f", "spurious"), "xs^vD"
     measures = [measure for name, measure in available_measures(further=True).items() if name in wanted]
     measures = [measure for measure in measures if measure.name in runs[0][2]]
     figure, axes = plots(len(measures), title)
     found = [(re.fullmatch(r"window-(\d+)-k-(\d+)-?(.*)", arm), figures) for arm, _, figures in runs]
     settings = [(int(each[1]), int(each[2]), each[3], figures) for each, figures in found if each]
+    variants = list(dict.fromkeys(variant for _, _, variant, _ in settings if variant))
     for axis, measure in zip(axes, measures, strict=True):
         for place, window in enumerate(sorted({window for window, *_ in settings})):
             own = [(k, variant, figures[measure.name]) for each, k, variant, figures in settings if each == window]
@@ -413,11 +427,13 @@ def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figu
             axis.plot(*zip(*line, strict=True), "o-", markersize=4, color=COLOURS[place], label=f"window {window}")
             for k, variant, value in own:
                 if variant:
-                    axis.plot(k, value, "x", color=COLOURS[place])
-                    axis.annotate(f" {variant}", (k, value), fontsize=SIZE - 3)
+                    aside = variants.index(variant)
+                    axis.plot(k + 0.1 * (1 + aside), value, marks[aside], markersize=5, color=COLOURS[place])
         axis.set_xlabel("exponent k")
         axis.set_title(measure.describe(), fontsize=SIZE)
-    axes[0].legend(fontsize=SIZE - 2)
+    for variant, mark in zip(variants, marks, strict=False):
+        axes[0].plot([], [], mark, markersize=5, color="black", label=variant)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=SIZE - 2)
     return figure
 
 
