@@ -4,6 +4,7 @@
     python experiments/rescore.py filter saliency-bce/ecssd saliency-structure-to-wfb/ecssd
     python experiments/rescore.py mistakes saliency-bce/ecssd saliency-structure-to-wfb/ecssd
     python experiments/rescore.py windows streets-ce/camvid streets-lal/camvid
+    python experiments/rescore.py statistics saliency-bce/ecssd saliency-structure-to-wfb/ecssd
     python experiments/rescore.py stages stages-bce-rate0.0005/ecssd stages-structure-rate0.0005/ecssd
 
 A run is a folder, or a name as `spatialseg compare` takes it; all that is needed of it is its checkpoint.
@@ -13,6 +14,8 @@ A run is a folder, or a name as `spatialseg compare` takes it; all that is neede
 of masks. Of the dense CRF there is no kept package: those on PyPI were last released in 2018 to 2021.
 `mistakes` says what share of the validation images' pixels is missed, and falsely found, by distance to the contour.
 `windows` averages the logits of several classes over windows, as the locally adaptive loss reads them.
+`statistics` lets normalisation layers of networks of one class keep the mean and variance of an epoch of training
+batches, as `average_statistics` does while it trains; the threshold is chosen anew.
 `stages` takes from the run's log what its network was worth after each epoch, to training and validation images.
 Figures go to experiments/results/rescored/<what>.json, beside those of other runs; `make tables` shows them.
 """
@@ -21,7 +24,7 @@ import argparse
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +35,17 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
+from torch.optim.swa_utils import update_bn
 
 import spatialseg
 from spatialseg.conventions import Conventions
+from spatialseg.data.module import SegmentationDataModule
 from spatialseg.data.sloppy import KINDS, SloppyMasks
 from spatialseg.data.source import Sample, Source, Split
 from spatialseg.evidence import DIGITS, EXPERIMENTS
 from spatialseg.functional.dispatch import one_thread
 from spatialseg.functional.distance import distance_to_foreground
+from spatialseg.inference.model import Model
 from spatialseg.metrics.images import ImageCounts, count_image, scores_of
 from spatialseg.report.examples import make_source
 from spatialseg.run.folder import RunFolder, find_runs
@@ -76,7 +82,7 @@ def main() -> None:
 def on_sloppy_masks(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the figures of a run against each kind of test masks."""
     source = source_of(run)
-    predicted = predict(run, source, "test")
+    predicted = predict(spatialseg.load(run.path), source, "test")
     cut = run.read_summary()["cut"]
     conventions = Conventions(cuts=(cut,), cut=cut)
     yield "clean", score(predicted, conventions).figures()
@@ -92,16 +98,11 @@ def on_sloppy_masks(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
 def after_filter(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the figures of a run's maps as they are, and filtered as suits the validation images best."""
     source = source_of(run)
-    validation, test = predict(run, source, "val"), predict(run, source, "test")
-    conventions = Conventions(cuts=CUTS)
-
-    def tuned(smooth: Callable[[Predicted], Predicted]) -> tuple[float, Conventions]:
-        curve = np.nan_to_num(score(smooth(validation), conventions).mean_curve("weighted_f"))
-        return float(curve.max()), replace(conventions, cut=CUTS[int(curve.argmax())])
-
-    plain, chosen = tuned(lambda maps: maps)
+    model = spatialseg.load(run.path)
+    validation, test = predict(model, source, "val"), predict(model, source, "test")
+    plain, chosen = tuned(validation)
     yield "as it is", {**score(test, chosen).figures(), "validated": plain}
-    tried = {each: tuned(lambda maps, each=each: filtered(maps, *each)) for each in grid()}
+    tried = {each: tuned(filtered(validation, *each)) for each in grid()}
     best = max(tried, key=lambda each: tried[each][0])
     extra = {"validated": tried[best][0], "radius": float(best[0]), "epsilon": best[1]}
     yield "filtered", {**score(filtered(test, *best), tried[best][1]).figures(), **extra}
@@ -114,7 +115,7 @@ def by_distance(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
     """
     cut = run.read_summary()["cut"]
     pixels, wrong = (np.zeros((2, len(BANDS))) for _ in range(2))
-    for sample, probability in predict(run, source_of(run), "val"):
+    for sample, probability in predict(spatialseg.load(run.path), source_of(run), "val"):
         mask = sample["mask"].as_subclass(Tensor)
         found = torch.from_numpy(probability) >= cut
         sides = mask == 1, mask == 0
@@ -130,7 +131,7 @@ def by_distance(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
 def read_in_windows(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the figures of a run of several classes as it is, and with its logits averaged over windows."""
     source = source_of(run)
-    predicted = predict(run, source, "test")
+    predicted = predict(spatialseg.load(run.path), source, "test")
     conventions = Conventions(cuts=(0.5,), further=("spurious",))
     yield "as it is", score(predicted, conventions, source.class_names).figures()
     averaged = [(sample, window_means(probabilities)) for sample, probabilities in predicted]
@@ -143,6 +144,19 @@ def window_means(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     means: Tensor = avg_pool2d(logits, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
     found: NDArray[np.float32] = means.softmax(dim=0).numpy()
     return found
+
+
+def with_averaged_statistics(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the figures of a run's test, and those with running statistics of a whole epoch of training batches."""
+    yield "as it is", run.scores().figures()
+    settings = run.read_config()["data"]
+    data = SegmentationDataModule(**{**settings, "source": make_source(settings), "num_workers": 0, "cache_gb": 0.0})
+    data.setup("fit")
+    model = spatialseg.load(run.path)
+    with torch.inference_mode():
+        update_bn((batch["image"] for batch in data.train_dataloader()), model)
+    _, chosen = tuned(predict(model, source_of(run), "val"))
+    yield "averaged", score(predict(model, source_of(run), "test"), chosen).figures()
 
 
 def by_epoch(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
@@ -176,9 +190,15 @@ def source_of(run: RunFolder) -> Source:
     return source.source if isinstance(source, SloppyMasks) else source
 
 
-def predict(run: RunFolder, source: Source, split: Split) -> Predicted:
+def tuned(validation: Predicted) -> tuple[float, Conventions]:
+    """Return the weighted F-measure of validation images' masks, cut where it is highest, and how to score so."""
+    conventions = Conventions(cuts=CUTS)
+    curve = np.nan_to_num(score(validation, conventions).mean_curve("weighted_f"))
+    return float(curve.max()), replace(conventions, cut=CUTS[int(curve.argmax())])
+
+
+def predict(model: Model, source: Source, split: Split) -> Predicted:
     """Return the samples of a split with their foreground probabilities, (H, W), or those of C classes, (C, H, W)."""
-    model = spatialseg.load(run.path)
     samples = source.dataset(split)
     chosen = (samples[place] for place in range(len(samples)))  # type: ignore[arg-type]
     return [(sample, model.probabilities(sample["image"].as_subclass(Tensor))) for sample in chosen]
@@ -201,6 +221,7 @@ WAYS = {
     "filter": after_filter,
     "mistakes": by_distance,
     "windows": read_in_windows,
+    "statistics": with_averaged_statistics,
     "stages": by_epoch,
 }
 

@@ -21,7 +21,7 @@ from scipy.stats import permutation_test
 
 import spatialseg
 from spatialseg import evidence
-from spatialseg.data import SloppyMasks
+from spatialseg.data import SegmentationDataModule, SloppyMasks
 from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make, runs_of
 from spatialseg.report.evidence import classes_table, networks_table, ranking, table_of
 from spatialseg.report.statistics import Arm
@@ -421,12 +421,14 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
     sizes = {each: {"parameters": 4e6, "ms": 30.0} for each in arms["networks"]}
     figures = {"weighted_f": 0.5, "mae": 0.1}
     filtered = {way: {**figures, "weighted_f_cut": 0.6} for way in ("as it is", "filtered")}
+    two = {f"x/d/seed{seed}": {"as it is": {**figures, "mae": seed / 10}} for seed in (0, 2)}
     run = {f"x/d/seed{seed}": {"clean": figures, "shifted": {**figures, "mae": seed}} for seed in range(3)}
     for path, record in (
         ("benchmarks/results/networks.json", {"arms": sizes}),
         ("experiments/results/rescored/ranking.json", run),
         ("experiments/results/rescored/filter.json", {"networks-bce-s/shapes/seed0": filtered}),
         ("experiments/results/rescored/windows.json", {"x/d/seed0": {"as it is": figures, "windows of 7": figures}}),
+        ("experiments/results/rescored/statistics.json", two),
         ("experiments/results/rescored/mistakes.json", {"x/d/seed0": {"missed": {"from 1 px": 0.2}}}),
         ("experiments/results/rescored/stages.json", {"stages-bce-rate0.1/d/seed0": {"IoU": {"epoch 1": 0.2}}}),
     ):
@@ -440,7 +442,10 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
     ]
     assert hollow == [[0.5], [0.6]] * 2  # of the one network that was filtered, both measures over both scales
     rescored = {f"rescored/{what}" for what in script("rescore").WAYS}
-    assert {"networks/shapes/sizes", "windows/rates", *rescored} <= tables_of(read_records()).keys()
+    tables = tables_of(read_records())
+    assert {"networks/shapes/sizes", "windows/rates", *rescored} <= tables.keys()
+    (spread,) = tables["rescored/statistics"].rows
+    assert (spread["weighted_f"], spread["mae"]) == ("0.500 ± 0.000", "0.100 ± 0.141")
 
 
 def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are(tmp_path):
@@ -451,7 +456,7 @@ def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are
     run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": few}}))
     shares = dict(rescore.by_distance(run))
     wrong, pixels = dict.fromkeys(shares, 0), dict.fromkeys(shares, 0)
-    for sample, probability in rescore.predict(run, rescore.source_of(run), "val"):
+    for sample, probability in rescore.predict(spatialseg.load(run.path), rescore.source_of(run), "val"):
         mask = sample["mask"].numpy() == 1
         distance = np.where(mask, distance_transform_edt(mask), distance_transform_edt(~mask))
         band = (distance >= 4) & (distance < 8)
@@ -477,6 +482,31 @@ def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are
     assert list(found) == ["clean", "dilated", "eroded", "polygon", "shifted"]
 
 
+def test_statistics_are_averaged_over_an_epoch_and_the_threshold_is_chosen_anew(tmp_path):
+    rescore = script("rescore")
+    run = make_run(tmp_path)
+    data = yaml.safe_load(run.config.read_text())
+    few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 8, "val": 2, "test": 3}}
+    data["data"] |= {"source": few, "batch_size": 4}
+    run.config.write_text(yaml.safe_dump(data))
+    scores(0, 0.0).save(run.path)
+    found = dict(rescore.with_averaged_statistics(run))
+    assert found["as it is"] == scores(0, 0.0).figures()
+    module = SegmentationDataModule(rescore.source_of(run), **{k: v for k, v in data["data"].items() if k != "source"})
+    model = spatialseg.load(run.path)
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    batches = [batch["image"] for batch in module.train_dataloader()]
+    with torch.no_grad():
+        model.train()
+        for place, batch in enumerate(batches):
+            for layer in layers:
+                layer.momentum = 1 / (place + 1)
+            model(batch)
+    validation, test = ([*rescore.predict(model.eval(), rescore.source_of(run), split)] for split in ("val", "test"))
+    assert len(batches) == 2
+    assert found["averaged"] == rescore.score(test, rescore.tuned(validation)[1]).figures()
+
+
 def test_the_stages_of_a_training_are_those_of_its_log(tmp_path):
     run = RunFolder(tmp_path)
     run.metrics.write_text(
@@ -500,7 +530,7 @@ def test_several_classes_are_read_in_windows(tmp_path):
     run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": source}}))
     plain, read = (figures for _, figures in rescore.read_in_windows(run))
     intersection, union = np.zeros((2, 7)), np.zeros((2, 7))
-    for sample, probabilities in rescore.predict(run, rescore.source_of(run), "test"):
+    for sample, probabilities in rescore.predict(spatialseg.load(run.path), rescore.source_of(run), "test"):
         mask = sample["mask"].numpy()
         means = np.empty_like(probabilities)
         for row, column in np.ndindex(mask.shape):

@@ -188,6 +188,27 @@ def test_an_encoder_with_rate_0_stays_as_it_is(tmp_path):
     assert changed and not any(name.startswith("encoder.") for name in changed)
 
 
+def test_running_statistics_are_those_of_the_epoch_and_change_no_weight(tmp_path):
+    batches, weights = 13, {}
+    data = SegmentationDataModule(ProceduralScenes(train=4 * batches, val=1, test=1, size=64), size=64, batch_size=4)
+    for averaged in (True, False):
+        torch.manual_seed(0)
+        task, seen = SegmentationTask(**SMALL, average_statistics=averaged), []
+        layer = task.network.encoder.bn1
+        layer.register_forward_pre_hook(lambda layer, args, to=seen: to.append(args[0].mean((0, 2, 3)).detach()))
+        Trainer(
+            default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=2,
+            limit_val_batches=0, enable_progress_bar=False, enable_model_summary=False,
+        ).fit(task, data)  # fmt: skip
+        mean = torch.zeros(64)
+        for place, batch in enumerate(seen):
+            mean.lerp_(batch, min(0.1, 1 / (place % batches + 1)) if averaged else 0.1)
+        assert len(seen) == 2 * batches
+        torch.testing.assert_close(layer.running_mean, mean, rtol=1e-4, atol=1e-6)
+        weights[averaged] = dict(task.network.named_parameters())
+    assert all(torch.equal(value, weights[False][name]) for name, value in weights[True].items())
+
+
 class Learned(torch.nn.Module):
     """A loss whose weight is learned."""
 

@@ -51,6 +51,9 @@ class SegmentationTask(LightningModule):
         schedule: `"onecycle"` over all steps, or `"cosine"` to zero after a linear warm-up.
         warmup: Fraction of all steps in which the rate rises.
         channels_last: Keep images and weights in the memory format that convolutions on CPUs and tensor cores prefer.
+        average_statistics: Let normalisation layers keep the mean and variance of an epoch's batches, where PyTorch's
+            are mostly of the last ten, by chance (Wu, Johnson, *Rethinking "Batch" in BatchNorm*, 2021). Only what is
+            evaluated changes, no weight does.
 
     Attributes:
         scores: After a test or a validation of its own, by "test" or "val", the scores of the images, from which
@@ -79,6 +82,7 @@ class SegmentationTask(LightningModule):
         schedule: Literal["onecycle", "cosine"] = "onecycle",
         warmup: float = 0.25,
         channels_last: bool = True,
+        average_statistics: bool = True,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
@@ -112,6 +116,8 @@ class SegmentationTask(LightningModule):
             self.network.to(memory_format=torch.channels_last)
         if hp["encoder_rate"] == 0:
             self.network.get_submodule("encoder").eval().requires_grad_(False)
+        layers = ((name, getattr(layer, "momentum", None)) for name, layer in self.network.named_modules())
+        self._momenta = {name: momentum for name, momentum in layers if momentum}
         mean, std = normalisation(hp["encoder"], encoder_weights)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -190,6 +196,12 @@ class SegmentationTask(LightningModule):
         self.loss.set_epoch(self.current_epoch, self.trainer.max_epochs or 1)
 
     on_train_start = on_train_epoch_start  # a run that goes on within an epoch does not start it
+
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Give the batch as much of a say in running statistics as each of the epoch so far has, but for its first."""
+        if self.hparams["average_statistics"]:
+            for name, momentum in self._momenta.items():
+                self.network.get_submodule(name).momentum = min(momentum, 1 / (batch_idx + 1))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the weighted loss of a batch; log it and each of its terms.

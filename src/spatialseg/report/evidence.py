@@ -357,9 +357,27 @@ def ways_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     Args:
         record: Of each run, `<experiment>/<data>/seed<k>`, its figures by way.
     """
-    measures, rows = available_measures(further=True), _means_over_seeds(record)
+    measures, rows = available_measures(further=True), _over_seeds(record)
     shown = [measures[name] for name in SHOWN if name in rows[0]]
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "maps"), *columns_of(shown, 3)]
+    return Table(columns, rows)
+
+
+def spread_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
+    """Return the table of means over seeds ± their standard deviation, for each experiment and way.
+
+    Args:
+        record: As of `ways_table`, of two seeds or more of each experiment.
+    """
+    means, spreads = _over_seeds(record, np.mean), _over_seeds(record, partial(np.std, ddof=1))
+    named = [each for name, each in available_measures(further=True).items() if name in (*GAINS, "mae")]
+    shown = [measure for measure in named if measure.name in means[0]]
+    columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "statistics")]
+    columns += [Column(measure.name, measure.label) for measure in shown]
+    rows: list[dict[str, Cell]] = [
+        {**mean, **{m.name: f"{mean[m.name]:.3f} ± {spread[m.name]:.3f}" for m in shown}}
+        for mean, spread in zip(means, spreads, strict=True)
+    ]
     return Table(columns, rows)
 
 
@@ -374,12 +392,12 @@ def parts_table(record: Mapping[str, Mapping[str, Figures]], what: str, better: 
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", what)]
     parts = next(iter(next(iter(record.values())).values()))
     columns += [Column(part, part, better, 3) for part in parts]
-    return Table(columns, sorted(_means_over_seeds(record), key=lambda row: str(row["way"])), group="way")
+    return Table(columns, sorted(_over_seeds(record), key=lambda row: str(row["way"])), group="way")
 
 
 def draw_stages(record: Mapping[str, Mapping[str, Figures]], title: str) -> Figure:
     """Draw each figure of a training over its epochs, a line per experiment; see `parts_table`."""
-    rows = _means_over_seeds(record)
+    rows = _over_seeds(record)
     names = list(dict.fromkeys(str(row["way"]) for row in rows))
     figure, axes = plots(len(names), title)
     for axis, shown in zip(axes, names, strict=True):
@@ -393,16 +411,18 @@ def draw_stages(record: Mapping[str, Mapping[str, Figures]], title: str) -> Figu
     return figure
 
 
-def _means_over_seeds(record: Mapping[str, Mapping[str, Figures]]) -> list[dict[str, Cell]]:
-    """Return a row of means for each experiment and way of what was found of its runs."""
+def _over_seeds(
+    record: Mapping[str, Mapping[str, Figures]], fold: Callable[[list[float]], np.floating] = np.mean
+) -> list[dict[str, Cell]]:
+    """Return a row of means, or of what else folds seeds, for each experiment and way of what was found of its runs."""
     experiments: dict[str, list[Mapping[str, Figures]]] = {}
     for run, each in record.items():
         experiments.setdefault(run.rpartition("/")[0], []).append(each)
     rows: list[dict[str, Cell]] = []
     for name, runs in experiments.items():
         for way, figures in runs[0].items():
-            means = {figure: float(np.mean([run[way][figure] for run in runs])) for figure in figures}
-            rows.append({"run": name, "seeds": len(runs), "way": way, **means})
+            folded = {figure: float(fold([run[way][figure] for run in runs])) for figure in figures}
+            rows.append({"run": name, "seeds": len(runs), "way": way, **folded})
     return rows
 
 
@@ -448,6 +468,7 @@ RESCORED_TABLES: Mapping[str, Callable[[Mapping[str, Mapping[str, Figures]]], Ta
     "ranking": ranking_table,
     "filter": ways_table,
     "windows": ways_table,
+    "statistics": spread_table,
     "mistakes": partial(parts_table, what="pixels", better="lower"),
     "stages": partial(parts_table, what="figure", better="higher"),
 }
