@@ -192,16 +192,19 @@ class SegmentationTask(LightningModule):
             yield alike, F.interpolate(resized, native, mode="bilinear", align_corners=False)
 
     def on_train_epoch_start(self) -> None:
-        """Set the weights of the loss terms, which may follow a schedule."""
+        """Set the weights of the loss terms, which may follow a schedule, and find the layers that keep statistics."""
         self.loss.set_epoch(self.current_epoch, self.trainer.max_epochs or 1)
+        averaged = (
+            self._momenta if self.hparams["average_statistics"] else {}
+        )  # the trainer may have replaced the layers
+        self._averaged = [(self.network.get_submodule(name), momentum) for name, momentum in averaged.items()]
 
     on_train_start = on_train_epoch_start  # a run that goes on within an epoch does not start it
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Give the batch as much of a say in running statistics as each of the epoch so far has, but for its first."""
-        if self.hparams["average_statistics"]:
-            for name, momentum in self._momenta.items():
-                self.network.get_submodule(name).momentum = min(momentum, 1 / (batch_idx + 1))
+        for layer, momentum in self._averaged:
+            layer.momentum = min(momentum, 1 / (batch_idx + 1))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the weighted loss of a batch; log it and each of its terms.
