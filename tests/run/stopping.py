@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
@@ -21,13 +22,14 @@ class StopOnce(Callback):
         hook: Name of the hook.
         epoch: Number of the epoch.
         signum: The signal; 0 to crash.
+        batch: Of a hook of batches, number of the first one to act on.
     """
 
     armed = False
 
-    def __init__(self, hook: str, epoch: int = 0, signum: int = 0) -> None:
-        def act(trainer, *_: object, **__: object) -> None:
-            if StopOnce.armed and trainer.current_epoch == epoch:
+    def __init__(self, hook: str, epoch: int = 0, signum: int = 0, batch: int = 0) -> None:
+        def act(trainer, *arguments: Any, **_: object) -> None:
+            if StopOnce.armed and trainer.current_epoch == epoch and not (batch and arguments[-1] < batch):
                 StopOnce.armed = False
                 if not signum:
                     raise Crash

@@ -22,6 +22,7 @@ SETTINGS = [
     "--data.source.init_args.train=16",
     "--trainer.accumulate_grad_batches=2",
 ]
+MANY_BATCHES = "--data.batch_size=1"  # from the eleventh of an epoch on, running statistics depend on the number
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,13 @@ def uninterrupted(overlay, tmp_path_factory) -> RunFolder:
     return fit(EXPERIMENTS[0], overlay, tmp_path_factory.mktemp("whole") / "runs", *SETTINGS)[0]
 
 
-def stop(small: list[str], tmp_path, hook: str, signum: int, epoch: int = 1) -> tuple[RunFolder, int, str]:
+def stop(
+    small: list[str], tmp_path, hook: str, signum: int, epoch: int = 1, batch: int = 0, more: tuple[str, ...] = ()
+) -> tuple[RunFolder, int, str]:
     """Train until a hook is called in an epoch; return the run, the exit status, and what was printed."""
-    arguments = ["fit", *configs(EXPERIMENTS[0]), *small, *SETTINGS, "--seed_everything", "3"]
-    callback = f"{{class_path: stopping.StopOnce, init_args: {{hook: {hook}, epoch: {epoch}, signum: {signum}}}}}"
+    arguments = ["fit", *configs(EXPERIMENTS[0]), *small, *SETTINGS, *more, "--seed_everything", "3"]
+    where = f"{{hook: {hook}, epoch: {epoch}, signum: {signum}, batch: {batch}}}"
+    callback = f"{{class_path: stopping.StopOnce, init_args: {where}}}"
     StopOnce.armed = True
     with contextlib.redirect_stdout(io.StringIO()) as shown, pytest.raises((SystemExit, Crash)) as end:
         main([*arguments, f"--trainer.callbacks+={callback}"])
@@ -98,6 +102,14 @@ def test_a_signal_saves_the_run_within_an_epoch_and_it_ends_the_same(hook, name,
     part = [{k: v for k, v in row.items() if not k.startswith("train/")} for row in rows_of(run)]
     whole = [{k: v for k, v in row.items() if not k.startswith("train/")} for row in rows_of(uninterrupted)]
     assert part == whole
+
+
+def test_a_signal_late_in_an_epoch_leaves_its_running_statistics(small, overlay, tmp_path):
+    whole, _ = fit(EXPERIMENTS[0], overlay, tmp_path / "whole", *SETTINGS, MANY_BATCHES)
+    run, status, _ = stop(small, tmp_path, "on_train_batch_start", signal.SIGTERM, 2, batch=12, more=(MANY_BATCHES,))
+    assert status == 128 + signal.SIGTERM
+    main(["fit", "--resume", str(run)])
+    assert_same_end(run, whole)
 
 
 def test_a_signal_during_the_test_leaves_what_is_known_and_resume_tests(small, tmp_path, uninterrupted):
