@@ -71,6 +71,12 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(path.read_text()) if path.is_file() else {}
     runs = [run for name in options.run for run in find_runs(name, options.runs)]
+    for run in runs:
+        classes = source_of(run).classes
+        if options.what != "stages" and (classes > 1) != (options.what == "windows"):
+            parser.error(
+                f"{options.what} is of {'several classes' if classes == 1 else 'one class'}, {run} of {classes}"
+            )
     for run in track(runs, options.what):
         found = WAYS[options.what](run)
         figures = {way: {k: float(f"{v:.{DIGITS}g}") for k, v in values.items()} for way, values in found}

@@ -544,3 +544,17 @@ def test_several_classes_are_read_in_windows(tmp_path):
     expected = np.nanmean(intersection / union, axis=1)
     assert [plain["iou"], read["iou"]] == pytest.approx(expected, abs=1e-3) and expected[0] != expected[1]
     assert read["spurious"] < plain["spurious"]
+
+
+@pytest.mark.parametrize(
+    ("what", "classes", "expected"), [("windows", 1, "several classes"), ("filter", 7, "one class")]
+)
+def test_what_is_not_asked_of_so_many_classes_is_refused(what, classes, expected, tmp_path, monkeypatch, capsys):
+    run = make_run(tmp_path, classes=classes)
+    variant = {"variant": "multiclass" if classes > 1 else "binary"}
+    source = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": variant}
+    run.config.write_text(yaml.safe_dump({"data": {"source": source}}))
+    monkeypatch.setattr(sys, "argv", ["rescore.py", what, str(run), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        script("rescore").main()
+    assert f"{what} is of {expected}, {run} of {classes}" in capsys.readouterr().err
