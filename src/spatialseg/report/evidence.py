@@ -6,6 +6,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -338,7 +339,7 @@ def draw_labels(arms: Mapping[str, Arm], record: Mapping[str, Mapping[str, Figur
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(range(len(kinds)), kinds)
         axis.set_title(f"{measure.label}, less that after clean masks", fontsize=SIZE)
-    _legend_once(axes[0])
+    axes[0].legend(*_once(axes[0]), fontsize=SIZE - 2)
     if record:
         found, measures = ranking(record), available_measures(further=True)
         for place, taus in enumerate(found.values()):
@@ -346,8 +347,8 @@ def draw_labels(arms: Mapping[str, Arm], record: Mapping[str, Mapping[str, Figur
                 axes[-1].plot(tau, place + 0.12 * position, "o", markersize=4, color=COLOURS[position], label=kind)
         axes[-1].set_yticks(range(len(found)), [measures[name].label for name in found], fontsize=SIZE - 2)
         axes[-1].invert_yaxis()
-        axes[-1].set_title(f"τ of {len(record)} networks' order, sloppy test masks", fontsize=SIZE)
-        _legend_once(axes[-1])
+        axes[-1].set_title(f"τ of {len(record)} networks on sloppy test masks", fontsize=SIZE)
+        figure.legend(*_once(axes[-1]), loc="outside right center", fontsize=SIZE - 2)
     return figure
 
 
@@ -457,11 +458,11 @@ def draw_windows(runs: Sequence[tuple[str, float, Figures]], title: str) -> Figu
     return figure
 
 
-def _legend_once(axis: Axes) -> None:
-    """Add a legend that names each of the equally labelled things once."""
+def _once(axis: Axes) -> tuple[list[Artist], list[str]]:
+    """Return what a legend shows, each of the equally labelled things once."""
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
-    axis.legend(named.values(), named, fontsize=SIZE - 2)
+    return list(named.values()), list(named)
 
 
 RESCORED_TABLES: Mapping[str, Callable[[Mapping[str, Mapping[str, Figures]]], Table]] = {
