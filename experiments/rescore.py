@@ -7,7 +7,8 @@
     python experiments/rescore.py statistics saliency-bce/ecssd saliency-structure-to-wfb/ecssd
     python experiments/rescore.py stages stages-bce-rate0.0005/ecssd stages-structure-rate0.0005/ecssd
 
-A run is a folder, or a name as `spatialseg compare` takes it; all that is needed of it is its checkpoint.
+A run is a folder, or a name as `spatialseg compare` takes it; all that is needed of it is its checkpoint,
+for `statistics` its test's scores, too, and for `stages` its log alone.
 `ranking` scores each network against clean test masks and against those of every kind of `SloppyMasks`.
 `filter` smooths each map along its photograph's edges with a guided filter (He, Sun, Tang, PAMI 2013; that of kornia,
 `pip install kornia`): its radius, its ε and the threshold are chosen on the validation images by the weighted F-measure
@@ -71,9 +72,9 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(path.read_text()) if path.is_file() else {}
     runs = [run for name in options.run for run in find_runs(name, options.runs)]
-    for run in runs:
+    for run in runs if options.what != "stages" else ():  # which reads the log alone
         classes = source_of(run).classes
-        if options.what != "stages" and (classes > 1) != (options.what == "windows"):
+        if (classes > 1) != (options.what == "windows"):
             parser.error(
                 f"{options.what} is of {'several classes' if classes == 1 else 'one class'}, {run} of {classes}"
             )
@@ -158,11 +159,11 @@ def with_averaged_statistics(run: RunFolder) -> Iterator[tuple[str, dict[str, fl
     settings = run.read_config()["data"]
     data = SegmentationDataModule(**{**settings, "source": make_source(settings), "num_workers": 0, "cache_gb": 0.0})
     data.setup("fit")
-    model = spatialseg.load(run.path)
+    model, source = spatialseg.load(run.path), source_of(run)
     with torch.inference_mode():
         update_bn((batch["image"] for batch in data.train_dataloader()), model)
-    _, chosen = tuned(predict(model, source_of(run), "val"))
-    yield "averaged", score(predict(model, source_of(run), "test"), chosen).figures()
+    _, chosen = tuned(predict(model, source, "val"))
+    yield "averaged", score(predict(model, source, "test"), chosen).figures()
 
 
 def by_epoch(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:

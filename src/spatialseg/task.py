@@ -117,7 +117,7 @@ class SegmentationTask(LightningModule):
         if hp["encoder_rate"] == 0:
             self.network.get_submodule("encoder").eval().requires_grad_(False)
         layers = ((name, getattr(layer, "momentum", None)) for name, layer in self.network.named_modules())
-        self._momenta = {name: momentum for name, momentum in layers if momentum}
+        self._momenta = {name: momentum for name, momentum in layers if momentum and hp["average_statistics"]}
         mean, std = normalisation(hp["encoder"], encoder_weights)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -194,10 +194,8 @@ class SegmentationTask(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Set the weights of the loss terms, which may follow a schedule, and find the layers that keep statistics."""
         self.loss.set_epoch(self.current_epoch, self.trainer.max_epochs or 1)
-        averaged = (
-            self._momenta if self.hparams["average_statistics"] else {}
-        )  # the trainer may have replaced the layers
-        self._averaged = [(self.network.get_submodule(name), momentum) for name, momentum in averaged.items()]
+        # By name, for the trainer may have replaced the layers.
+        self._averaged = [(self.network.get_submodule(name), momentum) for name, momentum in self._momenta.items()]
 
     on_train_start = on_train_epoch_start  # a run that goes on within an epoch does not start it
 

@@ -370,7 +370,7 @@ def spread_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     Args:
         record: As of `ways_table`, of two seeds or more of each experiment.
     """
-    means, spreads = _over_seeds(record, np.mean), _over_seeds(record, partial(np.std, ddof=1))
+    means, spreads = _over_seeds(record), _over_seeds(record, partial(np.std, ddof=1))
     named = [each for name, each in available_measures(further=True).items() if name in (*GAINS, "mae")]
     shown = [measure for measure in named if measure.name in means[0]]
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "statistics")]
