@@ -258,7 +258,7 @@ def networks_table(arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title:
 def draw_networks(
     arms: Mapping[str, Arm], sizes: Mapping[str, Figures], title: str, filtered: Mapping[str, Figures]
 ) -> Figure:
-    """Draw both weighted F-measures over time per image and over parameters; see `networks_table`.
+    """Draw both weighted F-measures, on a logit scale, over time per image and over parameters; see `networks_table`.
 
     Args:
         arms: By `<loss>-<network>`.
@@ -268,6 +268,10 @@ def draw_networks(
     """
     scales = {"ms": ("ms per image", 1.0), "parameters": ("million parameters", 1e-6)}
     figure, axes = plots(len(HEADLINE) * len(scales), title, share_y=True)
+    figure.set_figheight(4.5)
+    axes[0].set_yscale("logit")  # lest a network from scratch press all others together
+    axes[0].set_yticks(ticks := (0.5, 0.6, 0.7, 0.8, 0.85, 0.9), [str(tick) for tick in ticks])
+    axes[0].minorticks_off()
     markers = dict(zip(dict.fromkeys(split_arm(name)[1] for name in arms), "os^vDPX*", strict=False))
     panels = [(scale, measure) for scale in scales for measure in measures_of(arms, HEADLINE)]
     for axis, (scale, measure) in zip(axes, panels, strict=True):
