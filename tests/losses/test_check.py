@@ -140,6 +140,13 @@ def test_an_unknown_argument_and_a_loss_that_takes_nothing_are_refused(capsys):
     assert "there is no loss 'nosuch'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["{beta2: 0.3", "3", ""])
+def test_arguments_that_are_no_mapping_are_refused(text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["wfb", "--args", text])
+    assert f"expected a mapping such as '{{beta2: 0.3}}', got {text!r}" in capsys.readouterr().err
+
+
 ALARM = "empty mask: a false alarm costs"
 KNOWN = {name: {ALARM} for name in ("boundary", "dice", "hausdorff", "jaccard", "tversky")}
 """What does not hold of losses of the field, by their definition or as their library has them."""

@@ -4,6 +4,7 @@ python -m spatialseg losses check my_package.losses.MyLoss
 """
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -397,6 +398,21 @@ CHECKS = (
 """What should hold of every loss."""
 
 
+def read_args(text: str) -> dict[str, Any]:
+    """Return what a mapping in YAML says.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict):
+        raise ArgumentTypeError(f"expected a mapping such as '{{beta2: 0.3}}', got {text!r}")
+    return values
+
+
 def main(args: Sequence[str]) -> None:
     """Print what holds and what does not.
 
@@ -409,7 +425,7 @@ def main(args: Sequence[str]) -> None:
         "wfb --args '{beta2: 0.3}'",
     )
     parser.add_argument("name", help="a registered name or the dotted path of a class")
-    parser.add_argument("--args", type=yaml.safe_load, default={}, metavar="YAML", help="arguments of the loss")
+    parser.add_argument("--args", type=read_args, default={}, metavar="YAML", help="arguments of the loss")
     parser.add_argument("--compile", action="store_true", help="try torch.compile too; it takes a minute")
     options = parser.parse_args(args)
     try:
