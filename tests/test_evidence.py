@@ -23,7 +23,7 @@ import spatialseg
 from spatialseg import evidence
 from spatialseg.data import SegmentationDataModule, SloppyMasks
 from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make, runs_of
-from spatialseg.report.evidence import classes_table, networks_table, ranking, table_of
+from spatialseg.report.evidence import classes_table, networks_table, ranking, table_of, ways_table
 from spatialseg.report.statistics import Arm
 from spatialseg.run.folder import RunFolder
 from spatialseg.run.signals import SIGNALS
@@ -446,6 +446,15 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
     assert {"networks/shapes/sizes", "windows/rates", *rescored} <= tables.keys()
     (spread,) = tables["rescored/statistics"].rows
     assert (spread["weighted_f"], spread["mae"]) == ("0.500 ± 0.000", "0.100 ± 0.141")
+
+
+def test_of_maps_before_and_after_those_measures_are_shown_that_all_have():
+    more, less = {"weighted_f": 0.5, "iou": 0.4, "iou_cut": 0.3}, {"weighted_f": 0.7, "iou": 0.5}
+    of_both = ways_table({"x/d/seed0": {"filtered": more}, "x/d/seed1": {"filtered": less}})
+    of_each = ways_table({"x/d/seed0": {"filtered": more}, "y/d/seed0": {"filtered": less}})
+    for table, means in ((of_both, [0.6]), (of_each, [0.5, 0.7])):
+        assert [column.key for column in table.columns] == ["run", "seeds", "way", "weighted_f", "iou"]
+        assert [row["weighted_f"] for row in table.rows] == pytest.approx(means)
 
 
 def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are(tmp_path):

@@ -359,11 +359,13 @@ def draw_labels(arms: Mapping[str, Arm], record: Mapping[str, Mapping[str, Figur
 def ways_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     """Return the table of maps as they are and after what was done to them, means over the seeds of each experiment.
 
+    Shown are the measures that all of them have.
+
     Args:
         record: Of each run, `<experiment>/<data>/seed<k>`, its figures by way.
     """
     measures, rows = available_measures(further=True), _over_seeds(record)
-    shown = [measures[name] for name in SHOWN if name in rows[0]]
+    shown = [measures[name] for name in SHOWN if all(name in row for row in rows)]
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "maps"), *columns_of(shown, 3)]
     return Table(columns, rows)
 
@@ -426,7 +428,8 @@ def _over_seeds(
     rows: list[dict[str, Cell]] = []
     for name, runs in experiments.items():
         for way, figures in runs[0].items():
-            folded = {figure: float(fold([run[way][figure] for run in runs])) for figure in figures}
+            common = [figure for figure in figures if all(figure in run[way] for run in runs)]
+            folded = {figure: float(fold([run[way][figure] for run in runs])) for figure in common}
             rows.append({"run": name, "seeds": len(runs), "way": way, **folded})
     return rows
 
