@@ -378,7 +378,7 @@ def spread_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     """
     means, spreads = _over_seeds(record), _over_seeds(record, partial(np.std, ddof=1))
     named = [each for name, each in available_measures(further=True).items() if name in (*GAINS, "mae")]
-    shown = [measure for measure in named if measure.name in means[0]]
+    shown = [measure for measure in named if all(measure.name in row for row in means)]
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "statistics")]
     columns += [Column(measure.name, measure.label) for measure in shown]
     rows: list[dict[str, Cell]] = [
