@@ -364,8 +364,8 @@ def ways_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
     Args:
         record: Of each run, `<experiment>/<data>/seed<k>`, its figures by way.
     """
-    measures, rows = available_measures(further=True), _over_seeds(record)
-    shown = [measures[name] for name in SHOWN if all(name in row for row in rows)]
+    rows = _over_seeds(record)
+    shown = _in_all(rows, SHOWN)
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "maps"), *columns_of(shown, 3)]
     return Table(columns, rows)
 
@@ -377,8 +377,7 @@ def spread_table(record: Mapping[str, Mapping[str, Figures]]) -> Table:
         record: As of `ways_table`, of two seeds or more of each experiment.
     """
     means, spreads = _over_seeds(record), _over_seeds(record, partial(np.std, ddof=1))
-    named = [each for name, each in available_measures(further=True).items() if name in (*GAINS, "mae")]
-    shown = [measure for measure in named if all(measure.name in row for row in means)]
+    shown = _in_all(means, [name for name in available_measures(further=True) if name in (*GAINS, "mae")])
     columns = [Column("run", "trained by"), Column("seeds", "seeds"), Column("way", "statistics")]
     columns += [Column(measure.name, measure.label) for measure in shown]
     rows: list[dict[str, Cell]] = [
@@ -416,6 +415,12 @@ def draw_stages(record: Mapping[str, Mapping[str, Figures]], title: str) -> Figu
         axis.set_xlabel("epoch")
     axes[-1].legend(fontsize=SIZE - 2)
     return figure
+
+
+def _in_all(rows: Sequence[Mapping[str, Cell]], names: Sequence[str]) -> list[Measure]:
+    """Return those of the named measures that all rows have, in the order of the names."""
+    measures = available_measures(further=True)
+    return [measures[name] for name in names if all(name in row for row in rows)]
 
 
 def _over_seeds(
