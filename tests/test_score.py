@@ -347,6 +347,7 @@ def test_one_yaml_names_methods_and_data_sets(files, capsys):
         ("datasets: {one: one}\nmethods: {good: {oen: all}}", "no data set 'oen', did you mean 'one'?"),
         ("datasets: {one: one, six: gt}\nmethods: {good: {six: good}}", "good has no maps for one, only for six"),
         ("datasets: [", "cannot be read"),
+        ("datasets: {one: one}\nmethods: {good: all, good: bad}", "the key 'good' stands twice"),
     ):
         config.write_text(text)
         with pytest.raises(SystemExit):

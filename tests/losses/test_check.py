@@ -140,11 +140,11 @@ def test_an_unknown_argument_and_a_loss_that_takes_nothing_are_refused(capsys):
     assert "there is no loss 'nosuch'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["{beta2: 0.3", "3", ""])
+@pytest.mark.parametrize("text", ["{beta2: 0.3", "3", "", "{beta2: 1, beta2: 2}"])
 def test_arguments_that_are_no_mapping_are_refused(text, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["wfb", "--args", text])
-    assert f"expected a mapping such as '{{beta2: 0.3}}', got {text!r}" in capsys.readouterr().err
+    assert f"expected a mapping such as '{{beta2: 0.3}}', each key once, got {text!r}" in capsys.readouterr().err
 
 
 ALARM = "empty mask: a false alarm costs"
@@ -159,7 +159,7 @@ def test_losses_here_are_sound(name):
 
 def test_command_shows_what_holds_and_what_fails(capsys):
     with pytest.raises(SystemExit, match="1"):
-        main(["dice", "--args", "{smooth: 0.0}"])
+        main(["dice", "--args", "{smooth: 0e0}"])
     shown = capsys.readouterr().out
     assert "3 classes" in shown and "not claimed" in shown
     assert "build_loss({'name': 'dice', 'args': {'smooth': 0.0}})" in shown and "torch.tensor([[[0]]])" in shown

@@ -9,6 +9,7 @@ import yaml
 
 from spatialseg.data.files import few, list_images
 from spatialseg.hints import did_you_mean
+from spatialseg.strict_yaml import read_yaml
 
 
 class ScoringError(Exception):
@@ -141,8 +142,8 @@ def read_pairs(path: Path) -> tuple[dict[str, Maps], dict[str, Place]]:
         ScoringError: The file cannot be read, or says something else.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ScoringError(f"{path} cannot be read: {error}") from None
     wanted = {"datasets", "methods"}
     if not isinstance(content, dict) or content.keys() != wanted or not all(map(_named, content.values())):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from spatialseg.hints import command_parser
 from spatialseg.losses.registry import make_loss
+from spatialseg.strict_yaml import read_yaml
 
 SHAPES = ((1, 1, 1), (1, 1, 3), (2, 2, 2), (1, 3, 4), (2, 9, 10))
 """Images, height and width that each check is run on, the smallest first."""
@@ -405,11 +406,11 @@ def read_args(text: str) -> dict[str, Any]:
         ArgumentTypeError: It is none.
     """
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError:
+        values = read_yaml(text)
+    except (yaml.YAMLError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        raise ArgumentTypeError(f"expected a mapping such as '{{beta2: 0.3}}', got {text!r}")
+        raise ArgumentTypeError(f"expected a mapping such as '{{beta2: 0.3}}', each key once, got {text!r}")
     return values
 
 

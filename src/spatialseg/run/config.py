@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,25 +12,7 @@ import yaml
 
 from spatialseg.losses import LossTerm
 from spatialseg.run.folder import RunError
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a mapping in which a key stands twice, of which YAML takes the second; reads 1e-3 as a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key, _ in node.value:
-            name = getattr(key, "value", None)
-            if key.tag != "tag:yaml.org,2002:merge" and isinstance(name, str):
-                if name in seen:
-                    raise yaml.MarkedYAMLError(problem=f"the key {name!r} stands twice", problem_mark=key.start_mark)
-                seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
-_StrictLoader.add_implicit_resolver(  # which YAML 1.1 leaves a text unless it is written 1.0e-3, and jsonargparse reads
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+from spatialseg.strict_yaml import read_yaml
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -43,7 +25,7 @@ def read_config(path: Path) -> dict[str, Any]:
         RunError: Naming file, line and what is wrong.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RunError(f"the configuration {path}{line}: {error.problem}") from error
@@ -98,7 +80,7 @@ def listen(args: Sequence[str]) -> Said:
             if match[1] == "loss":
                 loss = None  # appended to, or no YAML
                 with suppress(yaml.YAMLError):
-                    loss = yaml.load(value, _StrictLoader) if option == "--model.loss" else loss
+                    loss = read_yaml(value) if option == "--model.loss" else loss
     given = [loss] if isinstance(loss, str) else loss if isinstance(loss, list) else []
     if any(isinstance(term, str) for term in given):
         written = ", ".join(f"{{name: {term}}}" if isinstance(term, str) else "…" for term in given)
@@ -115,7 +97,7 @@ def _settings(value: str) -> dict[str, Any]:
     if os.path.isfile(value):  # a Path does not take any text
         return read_config(Path(value))
     try:
-        settings = yaml.load(value, _StrictLoader)
+        settings = read_yaml(value)
     except yaml.YAMLError:
         return {}
     return settings if isinstance(settings, dict) else {}
