@@ -255,6 +255,12 @@ def test_tables_and_documents_follow_from_the_records(project):
     assert f"{gain:+.3f} [" in text
     for picture in ("dots", "reliability"):
         assert Path(f"experiments/results/tiny/shapes/{picture}.png").stat().st_size > 5000
+    dots, curves = (
+        figures_of(read_records())[Path("experiments/results/tiny/shapes") / f"{name}.png"].axes[0]
+        for name in ("dots", "reliability")
+    )
+    assert [label.get_text() for label in dots.get_yticklabels()] == ["bce", "wfb"]
+    assert [label.get_text() for label in curves.get_legend().get_texts()] == ["bce"]  # the other has few seeds
 
 
 def test_what_the_recipe_gains_is_tabled_and_drawn(project):

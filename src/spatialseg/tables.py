@@ -119,10 +119,12 @@ def figures_of(records: Records) -> dict[Path, Figure]:
     for spec, folder, arms in records.trained.values():
         scores = next(iter(arms.values())).first_seed
         figures[folder / "dots.png"] = report.draw_dots(arms, spec.title)
+        few = {*spec.few_seeds} - {spec.recipe}  # whose lines would hide those that matter
+        drawn = {name: arm for name, arm in arms.items() if name not in few} or arms
         if len(scores.conventions["cuts"]) > 1:
-            figures[folder / "reliability.png"] = report.draw_reliability(arms, spec.title)
-        if spec.recipe in arms and not scores.classes:
-            figures[folder / "gains.png"] = report.draw_gains(arms, spec.recipe, spec.title)
+            figures[folder / "reliability.png"] = report.draw_reliability(drawn, spec.title)
+        if spec.recipe in drawn and not scores.classes:
+            figures[folder / "gains.png"] = report.draw_gains(drawn, spec.recipe, spec.title)
         if spec.name == "networks" and records.sizes:
             filtered = filtered_of(spec, folder.name, arms, records.rescored.get("filter", {}))
             figures[folder / "networks.png"] = report.draw_networks(arms, records.sizes["arms"], spec.title, filtered)

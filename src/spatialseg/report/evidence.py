@@ -146,9 +146,8 @@ def draw_dots(arms: Mapping[str, Arm], title: str) -> Figure:
             axis.plot(values.mean(), height, "|", color="black", markersize=11)
             axis.set_title(measure.label, fontsize=SIZE)
             axis.locator_params("x", nbins=5)  # numbers of four decimals would touch
-    axes[0].margins(y=0.25)
     axes[0].set_yticks(range(len(arms)), arms, fontsize=SIZE)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(arms) - 0.25, -0.75)
     return figure
 
 
