@@ -98,7 +98,7 @@ def test_runs_come_in_the_order_of_their_worth(project):
     assert runs == [*bce, *wfb, ("bce", None, 0), ("wfb", None, 0), ("bce", None, 1), ("wfb", None, 1)]
     Path("experiments/tables/tiny.yaml").write_text(yaml.safe_dump(SPEC | {"few_seeds": ["wfb", "bce"]}))
     runs = [(run.arm, run.rate, run.seed) for run in runs_of([TableSpec.read("tiny")])]
-    assert runs == [*wfb, ("wfb", None, 0), ("wfb", None, 1), *bce, ("bce", None, 0), ("bce", None, 1)]
+    assert runs == [*wfb, *bce, ("wfb", None, 0), ("wfb", None, 1), ("bce", None, 0), ("bce", None, 1)]
 
 
 def test_a_table_can_be_like_another_and_candidates_are_only_tuned(project):

@@ -267,13 +267,14 @@ class EvidenceRun:
 def runs_of(specs: Sequence[TableSpec]) -> list[EvidenceRun]:
     """Return the runs of tables in the order in which they are worth making.
 
-    Those that choose rates come first, then seed after seed of each table; then the same of arms of few seeds, one arm
-    after the other, so that whoever stops early lacks whole arms; and last the rates of candidates.
+    Those that choose rates come first, then seed after seed of each table. Then come arms of few seeds, one after the
+    other, so that whoever stops early lacks whole arms; the rates of the next one before its own seeds, which would
+    wait for the last of its own rates. Last are the rates of candidates.
     """
 
     def worth(run: EvidenceRun) -> tuple[bool, int, bool]:
-        few = run.spec.few_seeds
-        return run.arm in run.spec.candidates, few.index(run.arm) + 1 if run.arm in few else 0, run.rate is None
+        few, seeds = run.spec.few_seeds, run.rate is None
+        return run.arm in run.spec.candidates, few.index(run.arm) + 1 + seeds if run.arm in few else 0, seeds
 
     runs = {run.record: run for spec in specs for run in spec.runs()}
     return sorted(runs.values(), key=worth)
