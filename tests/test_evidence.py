@@ -135,6 +135,10 @@ def test_an_arm_can_be_that_of_another_table(project):
         write_record(run)
     arms = read_records().trained["also/shapes"][2]
     assert {name: list(arm.seeds) for name, arm in arms.items()} == {"plain": [0], "wfb": [0]}  # as the table asks for
+    also["arms"] = {"plain": "tiny/bce"}
+    Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
+    shutil.rmtree("experiments/results/also")  # it makes no run of its own, and is tabled all the same
+    assert list(read_records().trained["also/shapes"][2]) == ["plain"]
     also["arms"]["plain"] = "tiny/dice"
     Path("experiments/tables/also.yaml").write_text(yaml.safe_dump(also))
     with pytest.raises(EvidenceError, match=r"also\.yaml: there is no arm 'tiny/dice'"):

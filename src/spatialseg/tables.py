@@ -63,7 +63,8 @@ def read_records() -> Records:
     for spec in specs:
         for data in spec.data:
             folder = EXPERIMENTS / "results" / spec.name / data
-            if folder.is_dir() and (arms := read_arms(spec, data)):
+            begun = folder.is_dir() or spec.borrowed.keys() == spec.arms.keys()
+            if begun and (arms := read_arms(spec, data)):
                 title = f"{spec.title}: {len(next(iter(arms.values())).first_seed)} test images"
                 trained[f"{spec.name}/{data}"] = replace(spec, title=title), folder, arms
         runs = [run for run in runs_of([spec]) if run.rate is not None and run.done]
