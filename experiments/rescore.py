@@ -5,10 +5,11 @@
     python experiments/rescore.py mistakes saliency-bce/ecssd saliency-structure-to-wfb/ecssd
     python experiments/rescore.py windows streets-ce/camvid streets-lal/camvid
     python experiments/rescore.py statistics saliency-bce/ecssd saliency-structure-to-wfb/ecssd
+    python experiments/rescore.py cuts saliency-wfb/ecssd saliency-wfb-nospace/ecssd
     python experiments/rescore.py stages stages-bce-rate0.0005/ecssd stages-structure-rate0.0005/ecssd
 
 A run is a folder, or a name as `spatialseg compare` takes it; all that is needed of it is its checkpoint,
-for `statistics` its test's scores, too, and for `stages` its log alone.
+for `statistics` and `cuts` its test's scores, too, and for `stages` its log alone.
 `ranking` scores each network against clean test masks and against those of every kind of `SloppyMasks`.
 `filter` smooths each map along its photograph's edges with a guided filter (He, Sun, Tang, PAMI 2013; that of kornia,
 `pip install kornia`): its radius, its ε and the threshold are chosen on the validation images by the weighted F-measure
@@ -17,6 +18,7 @@ of masks. Of the dense CRF there is no kept package: those on PyPI were last rel
 `windows` averages the logits of several classes over windows, as the locally adaptive loss reads them.
 `statistics` lets normalisation layers of networks of one class keep the mean and variance of an epoch of training
 batches, as `average_statistics` does while it trains; the threshold is chosen anew.
+`cuts` chooses the threshold among higher ones, too, as suits networks whose masks are best at the highest of the runs'.
 `stages` takes from the run's log what its network was worth after each epoch, to training and validation images.
 Figures go to experiments/results/rescored/<what>.json, beside those of other runs; `make tables` shows them.
 """
@@ -54,6 +56,7 @@ from spatialseg.scores import Scores
 from spatialseg.task import CUTS
 
 RADII, EPSILONS = (8, 16, 32), (1e-5, 1e-4, 1e-3)
+HIGHER = (0.97, 0.98, 0.99, 0.995, 0.999)
 WINDOW = 7
 BANDS = (1, 2, 4, 8, 16, 32)  # pixels to the nearest one on the other side of the contour, where each band begins
 LOGGED = {"train/iou": "training IoU", "val/iou": "IoU", "val/weighted_f": "Fw"}
@@ -166,6 +169,14 @@ def with_averaged_statistics(run: RunFolder) -> Iterator[tuple[str, dict[str, fl
     yield "averaged", score(predict(model, source, "test"), chosen).figures()
 
 
+def with_higher_cuts(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the figures of a run's test, and those of masks whose threshold was chosen among higher ones, too."""
+    yield "as it is", run.scores().figures()
+    model, source = spatialseg.load(run.path), source_of(run)
+    _, chosen = tuned(predict(model, source, "val"), (*CUTS, *HIGHER))
+    yield "higher cuts", {**score(predict(model, source, "test"), chosen).figures(), "cut": chosen.cut}
+
+
 def by_epoch(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield what a run logged once an epoch, under the name to show."""
     with run.metrics.open(newline="") as file:
@@ -197,11 +208,11 @@ def source_of(run: RunFolder) -> Source:
     return source.source if isinstance(source, SloppyMasks) else source
 
 
-def tuned(validation: Predicted) -> tuple[float, Conventions]:
+def tuned(validation: Predicted, cuts: tuple[float, ...] = CUTS) -> tuple[float, Conventions]:
     """Return the weighted F-measure of validation images' masks, cut where it is highest, and how to score so."""
-    conventions = Conventions(cuts=CUTS)
+    conventions = Conventions(cuts=cuts)
     curve = np.nan_to_num(score(validation, conventions).mean_curve("weighted_f"))
-    return float(curve.max()), replace(conventions, cut=CUTS[int(curve.argmax())])
+    return float(curve.max()), replace(conventions, cut=cuts[int(curve.argmax())])
 
 
 def predict(model: Model, source: Source, split: Split) -> Predicted:
@@ -229,6 +240,7 @@ WAYS = {
     "mistakes": by_distance,
     "windows": read_in_windows,
     "statistics": with_averaged_statistics,
+    "cuts": with_higher_cuts,
     "stages": by_epoch,
 }
 

@@ -23,6 +23,7 @@ import spatialseg
 from spatialseg import evidence
 from spatialseg.data import SegmentationDataModule, SloppyMasks
 from spatialseg.evidence import EvidenceError, EvidenceRun, TableSpec, main, make, runs_of
+from spatialseg.functional import weighted_f_measure
 from spatialseg.report.evidence import classes_table, networks_table, ranking, table_of, ways_table
 from spatialseg.report.statistics import Arm
 from spatialseg.run.folder import RunFolder
@@ -442,6 +443,7 @@ def test_figures_of_networks_labels_and_windows_follow_from_their_records(projec
         ("experiments/results/rescored/filter.json", {"networks-bce-s/shapes/seed0": filtered}),
         ("experiments/results/rescored/windows.json", {"x/d/seed0": {"as it is": figures, "windows of 7": figures}}),
         ("experiments/results/rescored/statistics.json", two),
+        ("experiments/results/rescored/cuts.json", {"x/d/seed0": {"as it is": figures, "higher cuts": figures}}),
         ("experiments/results/rescored/mistakes.json", {"x/d/seed0": {"missed": {"from 1 px": 0.2}}}),
         ("experiments/results/rescored/stages.json", {"stages-bce-rate0.1/d/seed0": {"IoU": {"epoch 1": 0.2}}}),
     ):
@@ -527,6 +529,32 @@ def test_statistics_are_averaged_over_an_epoch_and_the_threshold_is_chosen_anew(
     validation, test = ([*rescore.predict(model.eval(), rescore.source_of(run), split)] for split in ("val", "test"))
     assert len(batches) == 2
     assert found["averaged"] == rescore.score(test, rescore.tuned(validation)[1]).figures()
+
+
+def test_the_threshold_is_chosen_among_higher_ones_too(tmp_path):
+    rescore = script("rescore")
+    run = make_run(tmp_path)
+    data = yaml.safe_load(run.config.read_text())
+    few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 2, "val": 2, "test": 2}}
+    run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": few}}))
+    scores(0, 0.0).save(run.path)
+    model, source = spatialseg.load(run.path), rescore.source_of(run)
+    rescore.CUTS = (0.5,)
+    maps = {split: rescore.predict(model, source, split) for split in ("val", "test")}
+    rescore.HIGHER = tuple(np.quantile(np.concatenate([each.ravel() for _, each in maps["val"]]), (0.1, 0.5, 0.9)))
+    found = dict(rescore.with_higher_cuts(run))
+    assert found["as it is"] == scores(0, 0.0).figures()
+
+    def mean(split: str, cut: float) -> float:
+        each = [
+            weighted_f_measure((torch.from_numpy(probability) >= cut)[None].double(), sample["mask"][None].long()).f
+            for sample, probability in maps[split]
+        ]
+        return float(torch.cat(each).nan_to_num().mean())
+
+    best = max(rescore.HIGHER, key=lambda cut: mean("val", cut))
+    assert found["higher cuts"]["cut"] == best and mean("val", best) > mean("val", 0.5)
+    assert found["higher cuts"]["weighted_f_cut"] == pytest.approx(mean("test", best), abs=1e-6)
 
 
 def test_the_stages_of_a_training_are_those_of_its_log(tmp_path):

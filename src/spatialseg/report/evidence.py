@@ -480,6 +480,7 @@ RESCORED_TABLES: Mapping[str, Callable[[Mapping[str, Mapping[str, Figures]]], Ta
     "ranking": ranking_table,
     "filter": ways_table,
     "windows": ways_table,
+    "cuts": ways_table,
     "statistics": spread_table,
     "mistakes": partial(parts_table, what="pixels", better="lower"),
     "stages": partial(parts_table, what="figure", better="higher"),
