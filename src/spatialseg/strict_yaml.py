@@ -28,6 +28,9 @@ def read_yaml(text: str) -> Any:  # noqa: ANN401
     """Return what a text says, refusing a mapping in which a key stands twice, of which YAML takes the second.
 
     Raises:
-        yaml.YAMLError: It is no YAML, or a key stands twice.
+        yaml.YAMLError: It is no YAML, a key stands twice, or it is nested too deeply.
     """
-    return yaml.load(text, _StrictLoader)
+    try:
+        return yaml.load(text, _StrictLoader)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error

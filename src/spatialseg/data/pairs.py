@@ -143,7 +143,7 @@ def read_pairs(path: Path) -> tuple[dict[str, Maps], dict[str, Place]]:
     """
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ScoringError(f"{path} cannot be read: {error}") from None
     wanted = {"datasets", "methods"}
     if not isinstance(content, dict) or content.keys() != wanted or not all(map(_named, content.values())):

@@ -407,7 +407,7 @@ def read_args(text: str) -> dict[str, Any]:
     """
     try:
         values = read_yaml(text)
-    except (yaml.YAMLError, RecursionError):
+    except yaml.YAMLError:
         values = None
     if not isinstance(values, dict):
         raise ArgumentTypeError(f"expected a mapping such as '{{beta2: 0.3}}', each key once, got {text!r}")

@@ -31,8 +31,6 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"the configuration {path}{line}: {error.problem}") from error
     except OSError as error:
         raise RunError(f"the configuration {path} cannot be read: {error.strerror}") from error
-    except RecursionError as error:
-        raise RunError(f"the configuration {path} is no YAML text: it is nested too deeply") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"the configuration {path} is no YAML text: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
