@@ -165,16 +165,14 @@ def with_averaged_statistics(run: RunFolder) -> Iterator[tuple[str, dict[str, fl
     model, source = spatialseg.load(run.path), source_of(run)
     with torch.inference_mode():
         update_bn((batch["image"] for batch in data.train_dataloader()), model)
-    _, chosen = tuned(predict(model, source, "val"))
-    yield "averaged", score(predict(model, source, "test"), chosen).figures()
+    yield "averaged", tuned_and_tested(model, source, CUTS).figures()
 
 
 def with_higher_cuts(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the figures of a run's test, and those of masks whose threshold was chosen among higher ones, too."""
     yield "as it is", run.scores().figures()
-    model, source = spatialseg.load(run.path), source_of(run)
-    _, chosen = tuned(predict(model, source, "val"), (*CUTS, *HIGHER))
-    yield "higher cuts", {**score(predict(model, source, "test"), chosen).figures(), "cut": chosen.cut}
+    found = tuned_and_tested(spatialseg.load(run.path), source_of(run), (*CUTS, *HIGHER))
+    yield "higher cuts", {**found.figures(), "cut": found.conventions["cut"]}
 
 
 def by_epoch(run: RunFolder) -> Iterator[tuple[str, dict[str, float]]]:
@@ -213,6 +211,12 @@ def tuned(validation: Predicted, cuts: tuple[float, ...] = CUTS) -> tuple[float,
     conventions = Conventions(cuts=cuts)
     curve = np.nan_to_num(score(validation, conventions).mean_curve("weighted_f"))
     return float(curve.max()), replace(conventions, cut=cuts[int(curve.argmax())])
+
+
+def tuned_and_tested(model: Model, source: Source, cuts: tuple[float, ...]) -> Scores:
+    """Score a network on the test images, their masks cut where those of validation images are best."""
+    _, chosen = tuned(predict(model, source, "val"), cuts)
+    return score(predict(model, source, "test"), chosen)
 
 
 def predict(model: Model, source: Source, split: Split) -> Predicted:

@@ -472,12 +472,19 @@ def test_of_maps_before_and_after_those_measures_are_shown_that_all_have():
         assert [row["weighted_f"] for row in table.rows] == pytest.approx(means)
 
 
+def run_on_scenes(folder: Path, **scenes: int | str) -> RunFolder:
+    """Make a run whose data are procedural scenes."""
+    run = make_run(folder, classes=7 if scenes.get("variant") == "multiclass" else 1)
+    settings = yaml.safe_load(run.config.read_text())
+    source = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": scenes}
+    settings["data"] |= {"source": source, "batch_size": 4}
+    run.config.write_text(yaml.safe_dump(settings))
+    return run
+
+
 def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are(tmp_path):
     rescore = script("rescore")
-    run = make_run(tmp_path)
-    data = yaml.safe_load(run.config.read_text())
-    few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 2, "val": 2, "test": 3}}
-    run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": few}}))
+    run = run_on_scenes(tmp_path, train=2, val=2, test=3)
     shares = dict(rescore.by_distance(run))
     wrong, pixels = dict.fromkeys(shares, 0), dict.fromkeys(shares, 0)
     for sample, probability in rescore.predict(spatialseg.load(run.path), rescore.source_of(run), "val"):
@@ -508,11 +515,8 @@ def test_a_network_is_scored_again_on_sloppy_masks_and_by_where_its_mistakes_are
 
 def test_statistics_are_averaged_over_an_epoch_and_the_threshold_is_chosen_anew(tmp_path):
     rescore = script("rescore")
-    run = make_run(tmp_path)
+    run = run_on_scenes(tmp_path, train=8, val=2, test=3)
     data = yaml.safe_load(run.config.read_text())
-    few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 8, "val": 2, "test": 3}}
-    data["data"] |= {"source": few, "batch_size": 4}
-    run.config.write_text(yaml.safe_dump(data))
     scores(0, 0.0).save(run.path)
     found = dict(rescore.with_averaged_statistics(run))
     assert found["as it is"] == scores(0, 0.0).figures()
@@ -533,10 +537,7 @@ def test_statistics_are_averaged_over_an_epoch_and_the_threshold_is_chosen_anew(
 
 def test_the_threshold_is_chosen_among_higher_ones_too(tmp_path):
     rescore = script("rescore")
-    run = make_run(tmp_path)
-    data = yaml.safe_load(run.config.read_text())
-    few = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": {"train": 2, "val": 2, "test": 2}}
-    run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": few}}))
+    run = run_on_scenes(tmp_path, train=2, val=2, test=2)
     scores(0, 0.0).save(run.path)
     model, source = spatialseg.load(run.path), rescore.source_of(run)
     rescore.CUTS = (0.5,)
@@ -573,11 +574,7 @@ def test_the_stages_of_a_training_are_those_of_its_log(tmp_path):
 def test_several_classes_are_read_in_windows(tmp_path):
     """Each pixel takes the mean log-probability of its window, by brute force; the most probable class then counts."""
     rescore = script("rescore")
-    run = make_run(tmp_path, classes=7)
-    data = yaml.safe_load(run.config.read_text())
-    few = {"variant": "multiclass", "train": 2, "val": 2, "test": 3}
-    source = {"class_path": "spatialseg.data.ProceduralScenes", "init_args": few}
-    run.config.write_text(yaml.safe_dump({**data, "data": {**data["data"], "source": source}}))
+    run = run_on_scenes(tmp_path, variant="multiclass", train=2, val=2, test=3)
     plain, read = (figures for _, figures in rescore.read_in_windows(run))
     intersection, union = np.zeros((2, 7)), np.zeros((2, 7))
     for sample, probabilities in rescore.predict(spatialseg.load(run.path), rescore.source_of(run), "test"):
